@@ -1,0 +1,3 @@
+//! endpoint-stats
+
+pub mod domain;
