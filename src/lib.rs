@@ -1,3 +1,4 @@
 //! endpoint-stats
 
 pub mod domain;
+pub mod store;

@@ -1,0 +1,18 @@
+-- name: say from when on minutes and raw requests are kept, and read back what holds
+-- $1: a full hour, $2: a UTC midnight; NULL for no limit. Never moves back: what is gone stays gone. NULL comes back where
+-- everything is kept. Writes only where something moves, so that calling it often leaves no dead rows.
+WITH moved AS (
+    UPDATE rollup_state
+    SET minutes_since = GREATEST(minutes_since, $1::timestamptz), raw_since = GREATEST(raw_since, $2::timestamptz)
+    WHERE minutes_since < $1 OR raw_since < $2
+    RETURNING minutes_since, raw_since
+),
+held AS (
+    SELECT minutes_since, raw_since FROM moved
+    UNION ALL
+    SELECT minutes_since, raw_since FROM rollup_state WHERE NOT EXISTS (SELECT FROM moved)
+)
+SELECT
+    NULLIF(minutes_since, '-infinity') AS minutes_since, NULLIF(raw_since, '-infinity') AS raw_since,
+    clock_timestamp() AS database_time
+FROM held

@@ -1,0 +1,135 @@
+-- name: counters of every endpoint over each of some windows, as of one snapshot
+-- $1, $2: beginnings and ends of the windows, whole minutes. $3 service, $4 method, $5 part of the route in any case,
+-- $6 endpoint; each NULL for any. A row a window and endpoint; a window without any gives one row without endpoint; an
+-- endpoint asked for by $6 gives a row even without requests.
+WITH picked AS (
+    SELECT id, service, method, route
+    FROM endpoints
+    WHERE ($3::text IS NULL OR service = $3)
+      AND ($4::text IS NULL OR method = $4)
+      AND ($5::text IS NULL OR strpos(lower(route), lower($5)) > 0)
+      AND ($6::integer IS NULL OR id = $6)
+),
+widened AS (
+    -- Before minutes_since an hour is the finest step there is. Both edges stay on their side of it: it is a full hour.
+    SELECT
+        asked.ordinal,
+        CASE WHEN asked.lower < minutes_since THEN date_trunc('hour', asked.lower, 'UTC') ELSE asked.lower END AS window_from,
+        CASE WHEN asked.upper < minutes_since
+            THEN date_trunc('hour', asked.upper + interval '1 hour' - interval '1 microsecond', 'UTC')
+            ELSE asked.upper
+        END AS window_to,
+        view_through
+    FROM unnest($1::timestamptz[], $2::timestamptz[]) WITH ORDINALITY AS asked (lower, upper, ordinal)
+    CROSS JOIN rollup_state
+),
+edges AS (
+    -- Where each rollup takes over: whole days the view speaks for, whole hours around them, minutes at the ends.
+    SELECT
+        widened.*,
+        date_trunc('hour', window_from + interval '1 hour' - interval '1 microsecond', 'UTC') AS first_hour,
+        date_trunc('hour', window_to, 'UTC') AS end_hour,
+        days.first_day,
+        days.end_day,
+        days.first_day::timestamp AT TIME ZONE 'UTC' AS days_from,
+        days.end_day::timestamp AT TIME ZONE 'UTC' AS days_to
+    FROM widened
+    CROSS JOIN LATERAL (
+        SELECT
+            first_day,
+            GREATEST(first_day, LEAST((window_to AT TIME ZONE 'UTC')::date, view_through + 1)) AS end_day
+        FROM (SELECT ((window_from + interval '1 day' - interval '1 microsecond') AT TIME ZONE 'UTC')::date) AS first (first_day)
+    ) AS days
+),
+parts AS (
+    SELECT edges.ordinal, days.endpoint_id,
+        days.request_count, days.redirect_count, days.client_error_count, days.error_count, days.timed_count,
+        days.total_response_time_us, days.min_response_time_us, days.max_response_time_us, days.latency_histogram
+    FROM edges
+    JOIN endpoint_daily_stats AS days ON days.day >= edges.first_day AND days.day < edges.end_day
+    WHERE ($6::integer IS NULL OR days.endpoint_id = $6)
+      AND NOT EXISTS (SELECT FROM stale_days WHERE stale_days.day = days.day)
+
+    UNION ALL -- hours before the days
+    SELECT edges.ordinal, hours.endpoint_id,
+        hours.request_count, hours.redirect_count, hours.client_error_count, hours.error_count, hours.timed_count,
+        hours.total_response_time_us, hours.min_response_time_us, hours.max_response_time_us, hours.latency_histogram
+    FROM edges
+    JOIN endpoint_hourly_stats AS hours
+        ON hours.hour >= edges.first_hour AND hours.hour < LEAST(edges.days_from, edges.end_hour)
+    WHERE $6::integer IS NULL OR hours.endpoint_id = $6
+
+    UNION ALL -- hours behind the days
+    SELECT edges.ordinal, hours.endpoint_id,
+        hours.request_count, hours.redirect_count, hours.client_error_count, hours.error_count, hours.timed_count,
+        hours.total_response_time_us, hours.min_response_time_us, hours.max_response_time_us, hours.latency_histogram
+    FROM edges
+    JOIN endpoint_hourly_stats AS hours ON hours.hour >= edges.days_to AND hours.hour < edges.end_hour
+    WHERE $6::integer IS NULL OR hours.endpoint_id = $6
+
+    UNION ALL -- hours of the days on which the view is stale
+    SELECT edges.ordinal, hours.endpoint_id,
+        hours.request_count, hours.redirect_count, hours.client_error_count, hours.error_count, hours.timed_count,
+        hours.total_response_time_us, hours.min_response_time_us, hours.max_response_time_us, hours.latency_histogram
+    FROM edges
+    JOIN stale_days ON stale_days.day >= edges.first_day AND stale_days.day < edges.end_day
+    JOIN endpoint_hourly_stats AS hours
+        ON hours.hour >= stale_days.day::timestamp AT TIME ZONE 'UTC'
+       AND hours.hour < (stale_days.day + 1)::timestamp AT TIME ZONE 'UTC'
+    WHERE $6::integer IS NULL OR hours.endpoint_id = $6
+
+    UNION ALL -- minutes before the first full hour
+    SELECT edges.ordinal, minutes.endpoint_id,
+        minutes.request_count, minutes.redirect_count, minutes.client_error_count, minutes.error_count, minutes.timed_count,
+        minutes.total_response_time_us, minutes.min_response_time_us, minutes.max_response_time_us, minutes.latency_histogram
+    FROM edges
+    JOIN endpoint_minute_stats AS minutes
+        ON minutes.minute >= edges.window_from AND minutes.minute < LEAST(edges.first_hour, edges.window_to)
+    WHERE $6::integer IS NULL OR minutes.endpoint_id = $6
+
+    UNION ALL -- minutes behind the last full hour
+    SELECT edges.ordinal, minutes.endpoint_id,
+        minutes.request_count, minutes.redirect_count, minutes.client_error_count, minutes.error_count, minutes.timed_count,
+        minutes.total_response_time_us, minutes.min_response_time_us, minutes.max_response_time_us, minutes.latency_histogram
+    FROM edges
+    JOIN endpoint_minute_stats AS minutes
+        ON minutes.minute >= GREATEST(edges.end_hour, edges.first_hour) AND minutes.minute < edges.window_to
+    WHERE $6::integer IS NULL OR minutes.endpoint_id = $6
+
+    UNION ALL -- what is not folded yet, wherever it belongs
+    SELECT edges.ordinal, deltas.endpoint_id,
+        deltas.request_count, deltas.redirect_count, deltas.client_error_count, deltas.error_count, deltas.timed_count,
+        deltas.total_response_time_us, deltas.min_response_time_us, deltas.max_response_time_us, deltas.latency_histogram
+    FROM edges
+    JOIN rollup_deltas AS deltas ON deltas.bucket >= edges.window_from AND deltas.bucket < edges.window_to
+    WHERE $6::integer IS NULL OR deltas.endpoint_id = $6
+),
+summed AS (
+    SELECT
+        parts.ordinal,
+        parts.endpoint_id,
+        SUM(parts.request_count)::bigint AS request_count,
+        SUM(parts.redirect_count)::bigint AS redirect_count,
+        SUM(parts.client_error_count)::bigint AS client_error_count,
+        SUM(parts.error_count)::bigint AS error_count,
+        SUM(parts.timed_count)::bigint AS timed_count,
+        SUM(parts.total_response_time_us) AS total_response_time_us,
+        MIN(parts.min_response_time_us) AS min_response_time_us,
+        MAX(parts.max_response_time_us) AS max_response_time_us,
+        SUM(parts.latency_histogram) AS latency_histogram
+    FROM parts
+    WHERE parts.endpoint_id IN (SELECT id FROM picked)
+    GROUP BY parts.ordinal, parts.endpoint_id
+)
+SELECT edges.ordinal, edges.window_from, edges.window_to, found.*
+FROM edges
+LEFT JOIN LATERAL (
+    SELECT
+        picked.id AS endpoint_id, picked.service, picked.method, picked.route,
+        summed.request_count, summed.redirect_count, summed.client_error_count, summed.error_count, summed.timed_count,
+        summed.total_response_time_us, summed.min_response_time_us, summed.max_response_time_us, summed.latency_histogram
+    FROM picked
+    LEFT JOIN summed ON summed.endpoint_id = picked.id AND summed.ordinal = edges.ordinal
+    WHERE summed.endpoint_id IS NOT NULL OR $6::integer IS NOT NULL
+) AS found ON true
+ORDER BY edges.ordinal

@@ -1,0 +1,2 @@
+-- name: whether Postgres answers
+SELECT 1

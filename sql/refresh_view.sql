@@ -1,0 +1,2 @@
+-- name: bring the daily view up to date
+REFRESH MATERIALIZED VIEW CONCURRENTLY endpoint_daily_stats

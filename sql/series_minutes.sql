@@ -1,0 +1,39 @@
+-- name: one endpoint in steps, from the minutes, as of one snapshot
+-- $1 endpoint; $2, $3: beginning and end, whole steps; $4: the step. A row a step that saw requests; where there is none,
+-- one row without step. Every row says from when on minutes are kept, and whether the endpoint exists.
+WITH parts AS (
+    SELECT minutes.minute AS bucket,
+        minutes.request_count, minutes.redirect_count, minutes.client_error_count, minutes.error_count, minutes.timed_count,
+        minutes.total_response_time_us, minutes.min_response_time_us, minutes.max_response_time_us, minutes.latency_histogram
+    FROM endpoint_minute_stats AS minutes
+    WHERE minutes.endpoint_id = $1 AND minutes.minute >= $2 AND minutes.minute < $3
+
+    UNION ALL -- what is not folded yet
+    SELECT deltas.bucket,
+        deltas.request_count, deltas.redirect_count, deltas.client_error_count, deltas.error_count, deltas.timed_count,
+        deltas.total_response_time_us, deltas.min_response_time_us, deltas.max_response_time_us, deltas.latency_histogram
+    FROM rollup_deltas AS deltas
+    WHERE deltas.endpoint_id = $1 AND deltas.bucket >= $2 AND deltas.bucket < $3
+),
+steps AS (
+    SELECT
+        date_bin($4::interval, parts.bucket, '2000-01-01T00:00:00Z'::timestamptz) AS step,
+        SUM(parts.request_count)::bigint AS request_count,
+        SUM(parts.redirect_count)::bigint AS redirect_count,
+        SUM(parts.client_error_count)::bigint AS client_error_count,
+        SUM(parts.error_count)::bigint AS error_count,
+        SUM(parts.timed_count)::bigint AS timed_count,
+        SUM(parts.total_response_time_us) AS total_response_time_us,
+        MIN(parts.min_response_time_us) AS min_response_time_us,
+        MAX(parts.max_response_time_us) AS max_response_time_us,
+        SUM(parts.latency_histogram) AS latency_histogram
+    FROM parts
+    GROUP BY step
+)
+SELECT
+    NULLIF(rollup_state.minutes_since, '-infinity') AS minutes_since, endpoints.id AS endpoint_id, endpoints.service, endpoints.method, endpoints.route,
+    steps.*
+FROM rollup_state
+LEFT JOIN endpoints ON endpoints.id = $1
+LEFT JOIN steps ON true
+ORDER BY steps.step

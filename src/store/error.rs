@@ -1,0 +1,74 @@
+//! What can go wrong with Postgres, told by what the caller can do about it.
+
+use sqlx::error::DatabaseError;
+
+/// Why a statement gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing was stored and the same call may work soon: no connection, a restart, a conflict, too many clients.
+    #[error("Postgres is not available: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// No room on Postgres' disk. Nothing was stored.
+    #[error("Postgres has no room left: {0}")]
+    StorageFull(#[source] sqlx::Error),
+    /// No answer within the deadline. Nothing was stored: no transaction is left half done by this.
+    #[error("Postgres did not answer in time")]
+    TimedOut,
+    /// The connection was lost between `COMMIT` and its answer, so it may or may not have happened.
+    #[error("the connection was lost while a transaction was being committed")]
+    CommitUnknown,
+    /// A mistake in this service or a schema that does not fit it.
+    #[error("Postgres refused a statement: {0}")]
+    Unexpected(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether nothing was stored and trying again may help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(refusal) => match kind(refusal.as_ref()) {
+                Kind::Unavailable => Self::Unavailable(error),
+                Kind::StorageFull => Self::StorageFull(error),
+                Kind::TimedOut => Self::TimedOut,
+                Kind::Unexpected => Self::Unexpected(error),
+            },
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+            _ => Self::Unexpected(error),
+        }
+    }
+}
+
+enum Kind {
+    Unavailable,
+    StorageFull,
+    TimedOut,
+    Unexpected,
+}
+
+/// Sorts SQLSTATEs (PostgreSQL documentation, appendix A) by what helps.
+fn kind(refusal: &dyn DatabaseError) -> Kind {
+    let Some(code) = refusal.code() else { return Kind::Unexpected };
+    match code.as_ref() {
+        "53100" => Kind::StorageFull,
+        "57014" => Kind::TimedOut,
+        // serialization failure, deadlock, lock not available, read-only transaction (a primary that became a standby)
+        "40001" | "40P01" | "55P03" | "25006" => Kind::Unavailable,
+        // no partition for a row: the day was dropped since this process last looked
+        "23514" if refusal.table() == Some("requests") => Kind::Unavailable,
+        // connection exceptions, insufficient resources, operator intervention
+        code if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") => Kind::Unavailable,
+        _ => Kind::Unexpected,
+    }
+}

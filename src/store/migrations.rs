@@ -1,0 +1,194 @@
+//! Bringing the schema up to date, by however many processes at once.
+//!
+//! refinery runs the files of `migrations/` and takes no lock of its own, so two processes that start together would both
+//! run the same file. Here all take one advisory lock first: one migrates, the others wait and find nothing left to do.
+//! The lock belongs to the session, so that of a process that dies is free at once. The connection is a direct one:
+//! session locks do not survive a pooler.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+/// Longest wait for the lock and the migrations together; a migration of much data is the longest thing there is.
+const DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// Why the schema could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// The address is none.
+    #[error("DATABASE_URL is not an address of a Postgres database: {0}")]
+    InvalidUrl(String),
+    /// No certificate authority to check the server against, or no cipher.
+    #[error("TLS to Postgres cannot be set up: {0}")]
+    Tls(String),
+    /// Postgres could not be reached or refused.
+    #[error("Postgres: {0}")]
+    Postgres(#[from] tokio_postgres::Error),
+    /// A migration failed.
+    #[error("migration: {0}")]
+    Migration(#[from] refinery::Error),
+    /// It took too long.
+    #[error("the migrations did not end within 15 minutes; another process may hold their lock")]
+    TimedOut,
+}
+
+/// Runs the migrations that are missing. Returns their names.
+///
+/// # Errors
+/// [`MigrationError`]; a migration that failed left nothing behind.
+pub async fn migrate(url: &str) -> Result<Vec<String>, MigrationError> {
+    tokio::time::timeout(DEADLINE, run(url)).await.map_err(|_| MigrationError::TimedOut)?
+}
+
+async fn run(url: &str) -> Result<Vec<String>, MigrationError> {
+    let (config, verification) = address(url)?;
+    let (mut client, connection) = config.connect(MakeRustlsConnect::new(tls(verification)?)).await?;
+    // Ends when `client` is dropped; an error shows up in the client's own calls.
+    let driver = tokio::spawn(connection);
+    client.batch_execute("SELECT pg_advisory_lock(hashtext('endpoint_stats'), hashtext('migrate'))").await?;
+    let report = embedded::migrations::runner()
+        // A newer replica may have migrated already: its schema works for this one too (expand, then contract).
+        .set_abort_missing(false)
+        .run_async(&mut client)
+        .await?;
+    drop(client);
+    let _ = driver.await;
+    Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+}
+
+/// How the server's certificate is checked: libpq's `sslmode` (PostgreSQL documentation, section 34.19).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verification {
+    /// Encrypted, to whoever answers: `prefer` and `require`.
+    None,
+    /// `verify-ca` and `verify-full`; both check the name as well here.
+    Full,
+}
+
+/// The address in tokio-postgres' terms, which knows fewer `sslmode`s than libpq and sqlx.
+fn address(url: &str) -> Result<(tokio_postgres::Config, Verification), MigrationError> {
+    // The error of `url` tells what is wrong without repeating the text, which holds a password.
+    let mut url = url::Url::parse(url).map_err(|error| MigrationError::InvalidUrl(error.to_string()))?;
+    let mut verification = Verification::None;
+    let parameters: Vec<(String, String)> = url
+        .query_pairs()
+        .filter(|(name, _)| name != "sslrootcert")
+        .map(|(name, value)| match (&*name, &*value) {
+            ("sslmode" | "ssl-mode", "verify-ca" | "verify-full") => {
+                verification = Verification::Full;
+                ("sslmode".to_owned(), "require".to_owned())
+            }
+            ("sslmode" | "ssl-mode", "allow") => ("sslmode".to_owned(), "prefer".to_owned()),
+            ("sslmode" | "ssl-mode", mode) => ("sslmode".to_owned(), mode.to_owned()),
+            (name, value) => (name.to_owned(), value.to_owned()),
+        })
+        .collect();
+    url.set_query(None);
+    if !parameters.is_empty() {
+        url.query_pairs_mut().extend_pairs(parameters);
+    }
+    let mut config: tokio_postgres::Config = url.as_str().parse().map_err(|error: tokio_postgres::Error| {
+        MigrationError::InvalidUrl(
+            std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string),
+        )
+    })?;
+    config.application_name("endpoint-stats migrate").connect_timeout(Duration::from_secs(10));
+    Ok((config, verification))
+}
+
+fn tls(verification: Verification) -> Result<ClientConfig, MigrationError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| MigrationError::Tls(error.to_string()))?;
+    let builder = match verification {
+        Verification::None => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider))),
+        Verification::Full => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err(MigrationError::Tls("this machine has no certificate authorities".to_owned()));
+            }
+            builder.with_root_certificates(roots)
+        }
+    };
+    Ok(builder.with_no_client_auth())
+}
+
+/// Accepts any certificate, as libpq does unless asked to verify; the signatures of the handshake are still checked.
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sslmode_of_libpq_is_understood() {
+        for (mode, verification) in [
+            ("disable", Verification::None),
+            ("allow", Verification::None),
+            ("prefer", Verification::None),
+            ("require", Verification::None),
+            ("verify-ca", Verification::Full),
+            ("verify-full", Verification::Full),
+        ] {
+            let (config, found) = address(&format!("postgres://u:p@db.example:6543/stats?sslmode={mode}")).unwrap();
+            assert_eq!(found, verification, "{mode}");
+            assert_eq!(config.get_ports(), [6543]);
+            assert_eq!(config.get_password(), Some(&b"p"[..]));
+        }
+    }
+
+    #[test]
+    fn a_bad_address_is_refused_without_repeating_it() {
+        for url in ["secret", "postgres://u:secret@:x/", "postgres://u:secret@h/?sslmode=maybe"] {
+            let error = address(url).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}

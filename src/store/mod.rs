@@ -1,0 +1,161 @@
+//! Postgres: the only module that speaks to it.
+//!
+//! Owns: connections, statements, transactions, and the sorting of what goes wrong into [`StoreError`]. Uses: `domain`.
+//!
+//! Properties the rest builds on:
+//! - Every wait has a deadline. A server that vanished without closing its socket would otherwise hold a caller for ever:
+//!   sqlx sets no TCP keepalive, and a `statement_timeout` cannot fire on a server that is gone.
+//! - A connection goes back to the pool only after its work ended well. Whatever cut it short (an error, a deadline, a
+//!   caller that went away), the connection is closed: nobody finds it in the middle of somebody else's statement.
+//! - One question is one statement, so one snapshot.
+
+mod copy;
+mod endpoints;
+mod error;
+mod flush;
+mod maintenance;
+mod migrations;
+mod questions;
+mod rows;
+pub mod sql;
+mod verify;
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::str::FromStr as _;
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgConnection, PgPool, Postgres};
+
+pub use endpoints::EndpointCaps;
+pub use error::StoreError;
+pub use flush::{BatchKey, BatchOutcome, FlushBatch, RequestRow};
+pub use maintenance::{Attempt, FoldedDeltas};
+pub use migrations::{MigrationError, migrate};
+pub use questions::{
+    Daily, DailyRow, EndpointFilter, RawOrder, RawRequest, RawRequests, Series, SeriesPoint, WindowTotals,
+};
+pub use verify::{Difference, VerifiedDays};
+
+/// Longest wait for a connection, dialling included.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// What Postgres gives a statement of a question.
+const STATEMENT: &str = "3000";
+
+/// Longest wait for the answer to one. Longer than [`STATEMENT`], so that Postgres says no before the line is cut.
+const ANSWER: Duration = Duration::from_millis(3_500);
+
+/// Where and how to connect.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// The database's address; holds a password.
+    pub url: String,
+    /// Connections kept open.
+    pub pool_min: u32,
+    /// Connections at most.
+    pub pool_max: u32,
+}
+
+/// From when on the finer data is kept; `None`: from the beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Horizons {
+    /// Minutes are complete from here on; a full hour.
+    pub minutes_since: Option<DateTime<Utc>>,
+    /// Raw requests are complete from here on; a UTC midnight.
+    pub raw_since: Option<DateTime<Utc>>,
+}
+
+/// The database.
+pub struct Store {
+    pool: PgPool,
+    /// Days that have a partition, as far as this process knows.
+    known_days: Mutex<HashSet<NaiveDate>>,
+    /// As last read. They only move forward, so an old copy keeps finer data than it must, never coarser.
+    horizons: RwLock<Horizons>,
+}
+
+impl Store {
+    /// Prepares connections to the database; dials when the first is needed.
+    ///
+    /// # Errors
+    /// [`StoreError::Unexpected`] for an address that is none.
+    pub fn new(config: &StoreConfig) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(&config.url)?.application_name("endpoint-stats").options([
+            ("statement_timeout", STATEMENT),
+            ("timezone", "UTC"),
+            // Compiling a statement takes longer than the longest question.
+            ("jit", "off"),
+            // `$6 IS NULL OR endpoint_id = $6` uses the right index only when planned for the values at hand.
+            ("plan_cache_mode", "force_custom_plan"),
+        ]);
+        let pool = PgPoolOptions::new()
+            .min_connections(config.pool_min)
+            .max_connections(config.pool_max)
+            .acquire_timeout(CONNECT)
+            .connect_lazy_with(options);
+        Ok(Self { pool, known_days: Mutex::default(), horizons: RwLock::default() })
+    }
+
+    /// Closes every connection, waiting for those in use.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Whether Postgres answers.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let mut lease = self.lease().await?;
+        within(ANSWER, sqlx::query(sql::PING.sql).execute(lease.connection())).await?;
+        lease.give_back();
+        Ok(())
+    }
+
+    /// The horizons as this process last saw them.
+    #[must_use]
+    pub fn horizons(&self) -> Horizons {
+        *self.horizons.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn lease(&self) -> Result<Lease, StoreError> {
+        // sqlx bounds the wait in its queue and the dialling, but not the ping of a connection that lay idle.
+        let connection = tokio::time::timeout(CONNECT + Duration::from_millis(200), self.pool.acquire())
+            .await
+            .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))??;
+        Ok(Lease(Some(connection)))
+    }
+}
+
+/// A connection on loan: closed when dropped, unless given back.
+struct Lease(Option<PoolConnection<Postgres>>);
+
+impl Lease {
+    fn connection(&mut self) -> &mut PgConnection {
+        // Present until `give_back` or `drop`, both of which end the lease.
+        self.0.as_mut().expect("a lease has its connection")
+    }
+
+    /// The work ended well; somebody else may have the connection.
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(mut connection) = self.0.take() {
+            connection.close_on_drop();
+        }
+    }
+}
+
+/// Waits for Postgres at most so long.
+async fn within<T>(deadline: Duration, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+    Ok(tokio::time::timeout(deadline, work).await.map_err(|_| StoreError::TimedOut)??)
+}

@@ -1,0 +1,243 @@
+//! What is read: each question one statement, so one snapshot.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use super::{ANSWER, Store, StoreError, rows, sql, within};
+use crate::domain::{Counters, Endpoint, EndpointId, Method, Service, Step, Window};
+
+/// Which endpoints a question is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct EndpointFilter {
+    /// Of this service.
+    pub service: Option<Service>,
+    /// With this method.
+    pub method: Option<Method>,
+    /// With this in their route, in any case.
+    pub route: Option<String>,
+    /// This one.
+    pub id: Option<EndpointId>,
+}
+
+/// The counters of every endpoint over a window.
+#[derive(Debug)]
+pub struct WindowTotals {
+    /// Beginning of the window as read: a full hour where minutes are no longer kept.
+    pub from: DateTime<Utc>,
+    /// Its end.
+    pub to: DateTime<Utc>,
+    /// Each endpoint that saw requests, in no order; and the one asked for by number, even if it saw none.
+    pub endpoints: Vec<(EndpointId, Endpoint, Counters)>,
+}
+
+/// One endpoint in steps.
+#[derive(Debug)]
+pub struct Series {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// From when on minutes are kept; `None`: from the beginning.
+    pub minutes_since: Option<DateTime<Utc>>,
+    /// The steps that saw requests, oldest first.
+    pub points: Vec<SeriesPoint>,
+}
+
+/// One step.
+#[derive(Debug)]
+pub struct SeriesPoint {
+    /// Its beginning.
+    pub start: DateTime<Utc>,
+    /// What happened in it.
+    pub counters: Counters,
+}
+
+/// Which raw requests come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RawOrder {
+    /// The newest.
+    Newest,
+    /// The slowest.
+    Slowest,
+    /// The newest of those answered 5xx.
+    Failed,
+}
+
+/// Raw requests of one endpoint.
+#[derive(Debug)]
+pub struct RawRequests {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// From when on raw requests are kept; `None`: from the beginning.
+    pub raw_since: Option<DateTime<Utc>>,
+    /// The requests.
+    pub requests: Vec<RawRequest>,
+}
+
+/// One request.
+#[derive(Debug)]
+pub struct RawRequest {
+    /// When it finished.
+    pub timestamp: DateTime<Utc>,
+    /// Its status.
+    pub status: u16,
+    /// How long it took, microseconds.
+    pub response_time_us: Option<u64>,
+    /// The trace it belongs to.
+    pub trace_id: Option<String>,
+}
+
+/// Rows of the daily view and what it does not say yet.
+#[derive(Debug)]
+pub struct Daily {
+    /// Newest day first, busiest endpoint first.
+    pub rows: Vec<DailyRow>,
+}
+
+/// One endpoint's day.
+#[derive(Debug)]
+pub struct DailyRow {
+    /// UTC day.
+    pub day: NaiveDate,
+    /// Number of the endpoint.
+    pub id: EndpointId,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// What happened.
+    pub counters: Counters,
+}
+
+impl Store {
+    /// The counters of the endpoints picked over each window, all as of one instant.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn endpoint_totals(
+        &self,
+        windows: &[Window],
+        filter: &EndpointFilter,
+    ) -> Result<Vec<WindowTotals>, StoreError> {
+        let from: Vec<DateTime<Utc>> = windows.iter().map(|window| window.from()).collect();
+        let to: Vec<DateTime<Utc>> = windows.iter().map(|window| window.to()).collect();
+        let found = self.fetch_all(filtered(sqlx::query(sql::ENDPOINT_TOTALS.sql).bind(from).bind(to), filter)).await?;
+        let mut totals: Vec<WindowTotals> = Vec::with_capacity(windows.len());
+        for row in &found {
+            let ordinal: i64 = row.try_get("ordinal")?;
+            if totals.len() < usize::try_from(ordinal).unwrap_or(usize::MAX) {
+                let (from, to) = (row.try_get("window_from")?, row.try_get("window_to")?);
+                totals.push(WindowTotals { from, to, endpoints: Vec::new() });
+            }
+            let (Some((id, endpoint)), Some(total)) = (rows::numbered_endpoint(row)?, totals.last_mut()) else {
+                continue;
+            };
+            total.endpoints.push((id, endpoint, counters_if_any(row)?.unwrap_or_default()));
+        }
+        Ok(totals)
+    }
+
+    /// The counters of the endpoints picked by UTC day, `[from, to)`; at most `limit` rows.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn daily(
+        &self,
+        from: NaiveDate,
+        to: NaiveDate,
+        filter: &EndpointFilter,
+        limit: u32,
+    ) -> Result<Daily, StoreError> {
+        let query = filtered(sqlx::query(sql::DAILY.sql).bind(from).bind(to), filter).bind(i64::from(limit));
+        let rows = self
+            .fetch_all(query)
+            .await?
+            .iter()
+            .map(|row| {
+                Ok(DailyRow {
+                    day: row.try_get("day")?,
+                    id: EndpointId(row.try_get("endpoint_id")?),
+                    endpoint: rows::endpoint(row)?,
+                    counters: rows::counters(row)?,
+                })
+            })
+            .collect::<Result<_, sqlx::Error>>()?;
+        Ok(Daily { rows })
+    }
+
+    /// One endpoint over `window`, which is made of whole steps; `None` if there is no such endpoint. Steps shorter than an
+    /// hour come from the minutes, so they say nothing of the time before [`Series::minutes_since`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn series(&self, id: EndpointId, window: Window, step: Step) -> Result<Option<Series>, StoreError> {
+        let statement = if step < Step::Hour { sql::SERIES_MINUTES } else { sql::SERIES_HOURS };
+        let query = sqlx::query(statement.sql).bind(id.0).bind(window.from()).bind(window.to()).bind(step.length());
+        let found = self.fetch_all(query).await?;
+        let Some(first) = found.first() else { return Ok(None) };
+        let Some((_, endpoint)) = rows::numbered_endpoint(first)? else { return Ok(None) };
+        let minutes_since = first.try_get("minutes_since")?;
+        let mut points = Vec::with_capacity(found.len());
+        for row in &found {
+            if let Some(counters) = counters_if_any(row)? {
+                points.push(SeriesPoint { start: row.try_get("step")?, counters });
+            }
+        }
+        Ok(Some(Series { endpoint, minutes_since, points }))
+    }
+
+    /// At most `limit` raw requests of one endpoint; `None` if there is no such endpoint.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn raw_requests(
+        &self,
+        id: EndpointId,
+        window: Window,
+        order: RawOrder,
+        limit: u32,
+    ) -> Result<Option<RawRequests>, StoreError> {
+        let statement = match order {
+            RawOrder::Newest => sql::REQUESTS_NEWEST,
+            RawOrder::Slowest => sql::REQUESTS_SLOWEST,
+            RawOrder::Failed => sql::REQUESTS_FAILED,
+        };
+        let query = sqlx::query(statement.sql).bind(id.0).bind(window.from()).bind(window.to()).bind(i64::from(limit));
+        let found = self.fetch_all(query).await?;
+        let Some(first) = found.first() else { return Ok(None) };
+        let mut requests = Vec::with_capacity(found.len());
+        for row in &found {
+            if let Some(timestamp) = row.try_get("timestamp")? {
+                requests.push(RawRequest {
+                    timestamp,
+                    status: row.try_get::<i16, _>("status")?.unsigned_abs(),
+                    response_time_us: row.try_get::<Option<i64>, _>("response_time_us")?.map(i64::unsigned_abs),
+                    trace_id: row.try_get("trace_id")?,
+                });
+            }
+        }
+        Ok(Some(RawRequests { endpoint: rows::endpoint(first)?, raw_since: first.try_get("raw_since")?, requests }))
+    }
+
+    async fn fetch_all(&self, query: Query<'_>) -> Result<Vec<PgRow>, StoreError> {
+        let mut lease = self.lease().await?;
+        let rows = within(ANSWER, query.fetch_all(lease.connection())).await?;
+        lease.give_back();
+        Ok(rows)
+    }
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+fn filtered<'q>(query: Query<'q>, filter: &'q EndpointFilter) -> Query<'q> {
+    query
+        .bind(filter.service.as_ref().map(Service::as_str))
+        .bind(filter.method.map(Method::as_str))
+        .bind(filter.route.as_deref())
+        .bind(filter.id.map(|id| id.0))
+}
+
+/// The counters of a row that may have none, its requests being NULL.
+fn counters_if_any(row: &PgRow) -> Result<Option<Counters>, sqlx::Error> {
+    match row.try_get::<Option<i64>, _>("request_count")? {
+        Some(_) => rows::counters(row).map(Some),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,88 @@
+//! Every statement of the service, bound to its file in `sql/` here and nowhere else.
+
+/// A statement and the file it stands in.
+#[derive(Debug, Clone, Copy)]
+pub struct Statement {
+    /// Name of the file.
+    pub file: &'static str,
+    /// The text.
+    pub sql: &'static str,
+}
+
+pub(super) const ADVANCE_STATE: Statement =
+    Statement { file: "advance_state.sql", sql: include_str!("../../sql/advance_state.sql") };
+pub(super) const BTREE_DDL: Statement =
+    Statement { file: "btree_ddl.sql", sql: include_str!("../../sql/btree_ddl.sql") };
+pub(super) const CLAIM_KEYS: Statement =
+    Statement { file: "claim_keys.sql", sql: include_str!("../../sql/claim_keys.sql") };
+pub(super) const COPY_DELTAS: Statement =
+    Statement { file: "copy_deltas.sql", sql: include_str!("../../sql/copy_deltas.sql") };
+pub(super) const COPY_REQUESTS: Statement =
+    Statement { file: "copy_requests.sql", sql: include_str!("../../sql/copy_requests.sql") };
+pub(super) const DAILY: Statement = Statement { file: "daily.sql", sql: include_str!("../../sql/daily.sql") };
+pub(super) const DAYS_WITHOUT_BTREE: Statement =
+    Statement { file: "days_without_btree.sql", sql: include_str!("../../sql/days_without_btree.sql") };
+pub(super) const ENDPOINT_TOTALS: Statement =
+    Statement { file: "endpoint_totals.sql", sql: include_str!("../../sql/endpoint_totals.sql") };
+pub(super) const ENSURE_DAYS: Statement =
+    Statement { file: "ensure_days.sql", sql: include_str!("../../sql/ensure_days.sql") };
+pub(super) const FOLD: Statement = Statement { file: "fold.sql", sql: include_str!("../../sql/fold.sql") };
+pub(super) const KNOWN_KEYS: Statement =
+    Statement { file: "known_keys.sql", sql: include_str!("../../sql/known_keys.sql") };
+pub(super) const LOCK: Statement = Statement { file: "lock.sql", sql: include_str!("../../sql/lock.sql") };
+pub(super) const PING: Statement = Statement { file: "ping.sql", sql: include_str!("../../sql/ping.sql") };
+pub(super) const REFRESH_DUE: Statement =
+    Statement { file: "refresh_due.sql", sql: include_str!("../../sql/refresh_due.sql") };
+pub(super) const REFRESH_SEEN: Statement =
+    Statement { file: "refresh_seen.sql", sql: include_str!("../../sql/refresh_seen.sql") };
+pub(super) const REFRESH_VIEW: Statement =
+    Statement { file: "refresh_view.sql", sql: include_str!("../../sql/refresh_view.sql") };
+pub(super) const REGISTER_ENDPOINTS: Statement =
+    Statement { file: "register_endpoints.sql", sql: include_str!("../../sql/register_endpoints.sql") };
+pub(super) const REQUESTS_FAILED: Statement =
+    Statement { file: "requests_failed.sql", sql: include_str!("../../sql/requests_failed.sql") };
+pub(super) const REQUESTS_NEWEST: Statement =
+    Statement { file: "requests_newest.sql", sql: include_str!("../../sql/requests_newest.sql") };
+pub(super) const REQUESTS_SLOWEST: Statement =
+    Statement { file: "requests_slowest.sql", sql: include_str!("../../sql/requests_slowest.sql") };
+pub(super) const SERIES_HOURS: Statement =
+    Statement { file: "series_hours.sql", sql: include_str!("../../sql/series_hours.sql") };
+pub(super) const SERIES_MINUTES: Statement =
+    Statement { file: "series_minutes.sql", sql: include_str!("../../sql/series_minutes.sql") };
+pub(super) const TRY_LOCK: Statement = Statement { file: "try_lock.sql", sql: include_str!("../../sql/try_lock.sql") };
+pub(super) const TRY_SESSION_LOCK: Statement =
+    Statement { file: "try_session_lock.sql", sql: include_str!("../../sql/try_session_lock.sql") };
+pub(super) const VERIFY_DAY: Statement =
+    Statement { file: "verify_day.sql", sql: include_str!("../../sql/verify_day.sql") };
+pub(super) const VERIFY_RANGE: Statement =
+    Statement { file: "verify_range.sql", sql: include_str!("../../sql/verify_range.sql") };
+
+/// Every statement, for the test that prepares each against the migrated schema.
+pub const ALL: &[Statement] = &[
+    ADVANCE_STATE,
+    BTREE_DDL,
+    CLAIM_KEYS,
+    COPY_DELTAS,
+    COPY_REQUESTS,
+    DAILY,
+    DAYS_WITHOUT_BTREE,
+    ENDPOINT_TOTALS,
+    ENSURE_DAYS,
+    FOLD,
+    KNOWN_KEYS,
+    LOCK,
+    PING,
+    REFRESH_DUE,
+    REFRESH_SEEN,
+    REFRESH_VIEW,
+    REGISTER_ENDPOINTS,
+    REQUESTS_FAILED,
+    REQUESTS_NEWEST,
+    REQUESTS_SLOWEST,
+    SERIES_HOURS,
+    SERIES_MINUTES,
+    TRY_LOCK,
+    TRY_SESSION_LOCK,
+    VERIFY_DAY,
+    VERIFY_RANGE,
+];

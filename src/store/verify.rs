@@ -1,0 +1,100 @@
+//! Rollups against raw requests.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Days, NaiveDate, Utc};
+use sqlx::{Acquire as _, Row as _};
+
+use super::{ANSWER, Store, StoreError, sql, within};
+
+/// Longest wait for one day: a day of 86 million requests takes about a minute.
+const DAY: Duration = Duration::from_secs(20 * 60);
+
+/// An hour of an endpoint in which the rollup says something else than the raw requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Beginning of the hour.
+    pub hour: DateTime<Utc>,
+    /// `service method route`, or the bare number of an endpoint that is not in the table.
+    pub endpoint: String,
+    /// Which count differs.
+    pub what: String,
+    /// What the rollup says; `None` where it has no row.
+    pub rollup: Option<String>,
+    /// What the raw requests say; `None` where there are none.
+    pub raw: Option<String>,
+}
+
+/// The days that can be compared: those whose raw requests are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifiedDays {
+    /// The first.
+    pub first: NaiveDate,
+    /// The last.
+    pub last: NaiveDate,
+}
+
+impl VerifiedDays {
+    /// Each day, oldest first.
+    pub fn iter(self) -> impl Iterator<Item = NaiveDate> {
+        self.first.iter_days().take_while(move |day| *day <= self.last)
+    }
+}
+
+impl Store {
+    /// The days that can be verified; `None` where there is no data.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn verifiable_days(&self) -> Result<Option<VerifiedDays>, StoreError> {
+        let mut lease = self.lease().await?;
+        let mut transaction = within(ANSWER, lease.connection().begin()).await?;
+        within(ANSWER, sqlx::query("SET LOCAL statement_timeout = '1195s'").execute(&mut *transaction)).await?;
+        let row = within(DAY, sqlx::query(sql::VERIFY_RANGE.sql).fetch_one(&mut *transaction)).await?;
+        within(ANSWER, transaction.commit()).await?;
+        lease.give_back();
+        let (first, last): (Option<NaiveDate>, Option<NaiveDate>) =
+            (row.try_get("first_day")?, row.try_get("last_day")?);
+        Ok(first.zip(last).map(|(first, last)| VerifiedDays { first, last }))
+    }
+
+    /// Where the hours of `day` do not say what its raw requests say; at most `limit` differences.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn verify_day(&self, day: NaiveDate, limit: u32) -> Result<Vec<Difference>, StoreError> {
+        let midnight = |day: NaiveDate| day.and_time(chrono::NaiveTime::MIN).and_utc();
+        let next = day + Days::new(1);
+        let mut lease = self.lease().await?;
+        let mut transaction = within(ANSWER, lease.connection().begin()).await?;
+        within(ANSWER, sqlx::query("SET LOCAL statement_timeout = '1195s'").execute(&mut *transaction)).await?;
+        let rows = within(
+            DAY,
+            sqlx::query(sql::VERIFY_DAY.sql)
+                .bind(midnight(day))
+                .bind(midnight(next))
+                .bind(i64::from(limit))
+                .fetch_all(&mut *transaction),
+        )
+        .await?;
+        within(ANSWER, transaction.commit()).await?;
+        lease.give_back();
+        rows.iter()
+            .map(|row| {
+                let parts =
+                    [row.try_get::<Option<String>, _>("service")?, row.try_get("method")?, row.try_get("route")?];
+                let endpoint = match parts {
+                    [Some(service), Some(method), Some(route)] => format!("{service} {method} {route}"),
+                    _ => format!("endpoint {}", row.try_get::<i32, _>("endpoint_id")?),
+                };
+                Ok(Difference {
+                    hour: row.try_get("hour")?,
+                    endpoint,
+                    what: row.try_get("what")?,
+                    rollup: row.try_get("rollup")?,
+                    raw: row.try_get("raw")?,
+                })
+            })
+            .collect()
+    }
+}
