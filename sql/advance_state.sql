@@ -5,14 +5,14 @@ WITH moved AS (
     UPDATE rollup_state
     SET minutes_since = GREATEST(minutes_since, $1::timestamptz), raw_since = GREATEST(raw_since, $2::timestamptz)
     WHERE minutes_since < $1 OR raw_since < $2
-    RETURNING minutes_since, raw_since
+    RETURNING minutes_since, raw_since, data_generation
 ),
 held AS (
-    SELECT minutes_since, raw_since FROM moved
+    SELECT minutes_since, raw_since, data_generation FROM moved
     UNION ALL
-    SELECT minutes_since, raw_since FROM rollup_state WHERE NOT EXISTS (SELECT FROM moved)
+    SELECT minutes_since, raw_since, data_generation FROM rollup_state WHERE NOT EXISTS (SELECT FROM moved)
 )
 SELECT
     NULLIF(minutes_since, '-infinity') AS minutes_since, NULLIF(raw_since, '-infinity') AS raw_since,
-    clock_timestamp() AS database_time
+    data_generation, clock_timestamp() AS database_time
 FROM held

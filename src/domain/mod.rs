@@ -25,4 +25,4 @@ pub use numeric::{InvalidNumeric, decode_unsigned, encode_unsigned};
 pub use order::Order;
 pub use record::{AcceptedTimes, InvalidField, RecordFields, Target, Timestamp};
 pub use route::{OTHER, Route};
-pub use window::{InvalidWindow, Span, Step, Window, WindowRequest};
+pub use window::{InvalidWindow, Span, Step, Window, WindowRequest, elapsed_seconds};

@@ -150,7 +150,7 @@ impl Window {
     /// compares with.
     #[must_use]
     pub fn previous(self, now: DateTime<Utc>) -> Self {
-        Self { from: self.from - (self.elapsed_end(now) - self.from), to: self.from }
+        Self { from: self.from - (elapsed_end(self.from, self.to, now) - self.from), to: self.from }
     }
 
     /// The first instant.
@@ -165,15 +165,28 @@ impl Window {
         self.to
     }
 
-    /// The seconds of the window that have passed at `now`: what a rate is divided by. At least one minute.
+    /// One step of a series.
     #[must_use]
-    pub fn elapsed_seconds(self, now: DateTime<Utc>) -> f64 {
-        (self.elapsed_end(now) - self.from).num_seconds() as f64
+    pub fn step(start: DateTime<Utc>, step: Step) -> Self {
+        Self { from: start, to: start + step.length() }
     }
 
-    fn elapsed_end(self, now: DateTime<Utc>) -> DateTime<Utc> {
-        self.to.min(ceil(now, TimeDelta::minutes(1))).max(self.from + TimeDelta::minutes(1))
+    /// The seconds of the window that have passed at `now`, see [`elapsed_seconds`].
+    #[must_use]
+    pub fn elapsed_seconds(self, now: DateTime<Utc>) -> f64 {
+        elapsed_seconds(self.from, self.to, now)
     }
+}
+
+/// The seconds of `[from, to)` that have passed at `now`, the current minute in full: what a rate is divided by. At least
+/// one minute.
+#[must_use]
+pub fn elapsed_seconds(from: DateTime<Utc>, to: DateTime<Utc>, now: DateTime<Utc>) -> f64 {
+    (elapsed_end(from, to, now) - from).num_seconds() as f64
+}
+
+fn elapsed_end(from: DateTime<Utc>, to: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
+    to.min(ceil(now, TimeDelta::minutes(1))).max(from + TimeDelta::minutes(1))
 }
 
 /// The width of a point in a series.

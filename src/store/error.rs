@@ -14,6 +14,9 @@ pub enum StoreError {
     /// No answer within the deadline. Nothing was stored: no transaction is left half done by this.
     #[error("Postgres did not answer in time")]
     TimedOut,
+    /// Another replica got in between. Nothing was stored, and the same call will work.
+    #[error("another replica got in between")]
+    Contended,
     /// The connection was lost between `COMMIT` and its answer, so it may or may not have happened.
     #[error("the connection was lost while a transaction was being committed")]
     CommitUnknown,
@@ -26,7 +29,7 @@ impl StoreError {
     /// Whether nothing was stored and trying again may help.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Contended)
     }
 }
 

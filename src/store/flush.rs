@@ -243,7 +243,7 @@ async fn claim_keys(connection: &mut PgConnection, batches: &[FlushBatch]) -> Re
                 Some((hash, answer)) if hash[..] == key.body_hash => Ok(BatchOutcome::Replayed(answer.clone())),
                 Some(_) => Ok(BatchOutcome::KeyReused),
                 // Deleted between the two statements, as expired: the next try finds it free.
-                None => Err(StoreError::Unavailable(sqlx::Error::RowNotFound)),
+                None => Err(StoreError::Contended),
             },
             _ => Ok(BatchOutcome::Stored),
         })

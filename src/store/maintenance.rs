@@ -3,12 +3,13 @@
 //! Fold and refresh share the lock `rollups`: a refresh that did not see a fold's change would otherwise clear the mark that
 //! the fold just set.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{Acquire as _, AssertSqlSafe, PgConnection, Row as _};
 
-use super::{ANSWER, Horizons, Store, StoreError, sql, within};
+use super::{ANSWER, Horizons, State, Store, StoreError, sql, within};
 
 /// Longest wait for one piece of maintenance.
 const PIECE: Duration = Duration::from_secs(10 * 60);
@@ -135,7 +136,8 @@ impl Store {
         .await?;
         lease.give_back();
         let held = Horizons { minutes_since: row.try_get("minutes_since")?, raw_since: row.try_get("raw_since")? };
-        *self.horizons.write().unwrap_or_else(std::sync::PoisonError::into_inner) = held;
+        let state = State { horizons: held, generation: row.try_get("data_generation")? };
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
         Ok((held, row.try_get("database_time")?))
     }
 }

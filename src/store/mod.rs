@@ -70,13 +70,20 @@ pub struct Horizons {
     pub raw_since: Option<DateTime<Utc>>,
 }
 
+/// What `rollup_state` said when it was last read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct State {
+    /// They only move forward, so an old copy keeps finer data than it must, never coarser.
+    horizons: Horizons,
+    generation: i64,
+}
+
 /// The database.
 pub struct Store {
     pool: PgPool,
     /// Days that have a partition, as far as this process knows.
     known_days: Mutex<HashSet<NaiveDate>>,
-    /// As last read. They only move forward, so an old copy keeps finer data than it must, never coarser.
-    horizons: RwLock<Horizons>,
+    state: RwLock<State>,
 }
 
 impl Store {
@@ -98,7 +105,7 @@ impl Store {
             .max_connections(config.pool_max)
             .acquire_timeout(CONNECT)
             .connect_lazy_with(options);
-        Ok(Self { pool, known_days: Mutex::default(), horizons: RwLock::default() })
+        Ok(Self { pool, known_days: Mutex::default(), state: RwLock::default() })
     }
 
     /// Closes every connection, waiting for those in use.
@@ -120,7 +127,13 @@ impl Store {
     /// The horizons as this process last saw them.
     #[must_use]
     pub fn horizons(&self) -> Horizons {
-        *self.horizons.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read().unwrap_or_else(PoisonError::into_inner).horizons
+    }
+
+    /// A number that moves when a closed day may read differently from before, as this process last saw it.
+    #[must_use]
+    pub fn generation(&self) -> i64 {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).generation
     }
 
     async fn lease(&self) -> Result<Lease, StoreError> {

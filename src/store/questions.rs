@@ -5,7 +5,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::{ANSWER, Store, StoreError, rows, sql, within};
-use crate::domain::{Counters, Endpoint, EndpointId, Method, Service, Step, Window};
+use crate::domain::{Counters, Endpoint, EndpointId, Method, Service, Step, Window, elapsed_seconds};
 
 /// Which endpoints a question is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -29,6 +29,20 @@ pub struct WindowTotals {
     pub to: DateTime<Utc>,
     /// Each endpoint that saw requests, in no order; and the one asked for by number, even if it saw none.
     pub endpoints: Vec<(EndpointId, Endpoint, Counters)>,
+}
+
+impl WindowTotals {
+    /// No endpoint at all.
+    #[must_use]
+    pub fn empty(window: Window) -> Self {
+        Self { from: window.from(), to: window.to(), endpoints: Vec::new() }
+    }
+
+    /// The seconds of the window that have passed at `now`; at least a minute.
+    #[must_use]
+    pub fn seconds(&self, now: DateTime<Utc>) -> f64 {
+        elapsed_seconds(self.from, self.to, now)
+    }
 }
 
 /// One endpoint in steps.

@@ -1,0 +1,26 @@
+# All set-up there is: each target installs what it needs and the machine lacks (see scripts/setup).
+# Needs a Rust toolchain; https://rustup.rs installs one.
+
+# rustup's own place, for shells that have not read its environment file yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
+
+demo: ## Build, and start the service with a Postgres of its own and made-up traffic
+	@scripts/setup postgres
+	cargo build --release --locked
+	"$${CARGO_TARGET_DIR:-target}/release/endpoint-stats" demo
+
+test: ## Run all tests, on a real Postgres and a real Redis
+	@scripts/setup postgres redis
+	cargo test --locked
+
+check: ## Formatting, lints and documentation, as CI does
+	@scripts/setup
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps

@@ -1,0 +1,130 @@
+//! Which number an endpoint has, and where the records of one too many go.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::domain::{Endpoint, EndpointId, Route, Service};
+use crate::store::{EndpointCaps, Store, StoreError};
+
+/// The number under which an endpoint's records are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Number {
+    pub(super) id: EndpointId,
+    /// Whether it is that of `{other}`, for want of room.
+    pub(super) overflowed: bool,
+}
+
+/// The numbers that this process has met. It holds as many endpoints as there may be, no more: what found no room is
+/// remembered by its service, not by its name.
+pub(super) struct Registry {
+    store: Arc<Store>,
+    caps: EndpointCaps,
+    known: RwLock<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    numbers: HashMap<Endpoint, EndpointId>,
+    /// The services of `numbers`.
+    services: HashSet<Service>,
+    /// Services that have as many endpoints as they may.
+    full: HashSet<Service>,
+    /// Whether there are as many services as there may be.
+    services_full: bool,
+}
+
+impl Known {
+    /// The number of `endpoint` as far as is known without asking.
+    fn find(&self, endpoint: &Endpoint) -> Option<Number> {
+        if let Some(&id) = self.numbers.get(endpoint) {
+            return Some(Number { id, overflowed: false });
+        }
+        let instead = if self.full.contains(&endpoint.service) {
+            endpoint.overflow()
+        } else if self.services_full && !self.services.contains(&endpoint.service) {
+            nowhere_else(endpoint)
+        } else {
+            return None;
+        };
+        self.numbers.get(&instead).map(|&id| Number { id, overflowed: true })
+    }
+}
+
+/// The endpoint that takes the records of services beyond the cap.
+fn nowhere_else(endpoint: &Endpoint) -> Endpoint {
+    Endpoint { service: Service::other(), method: endpoint.method, route: Route::other() }
+}
+
+impl Registry {
+    pub(super) fn new(store: Arc<Store>, caps: EndpointCaps) -> Self {
+        Self { store, caps, known: RwLock::default() }
+    }
+
+    /// The numbers of `endpoints`, in their order.
+    pub(super) async fn numbers(&self, endpoints: &[Endpoint]) -> Result<Vec<Number>, StoreError> {
+        if let Some(numbers) = self.all_known(endpoints) {
+            return Ok(numbers);
+        }
+        let unknown: BTreeSet<&Endpoint> = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            endpoints.iter().filter(|endpoint| known.find(endpoint).is_none()).collect()
+        };
+        let found = self.register(unknown.iter().map(|&endpoint| endpoint.clone()).collect()).await?;
+        // First choice, then {other} of the service, then {other} of all.
+        let left: Vec<&Endpoint> = unknown.into_iter().filter(|endpoint| !found.contains_key(endpoint)).collect();
+        let second = self.register(left.iter().map(|endpoint| endpoint.overflow()).collect()).await?;
+        let homeless: Vec<&Endpoint> =
+            left.iter().copied().filter(|endpoint| !second.contains_key(&endpoint.overflow())).collect();
+        let last = self.register(homeless.iter().map(|endpoint| nowhere_else(endpoint)).collect()).await?;
+
+        self.remember(&[&found, &second, &last]);
+        self.remember_full(&left, &second, !homeless.is_empty());
+        endpoints
+            .iter()
+            .map(|endpoint| {
+                let direct = found.get(endpoint).map(|&id| Number { id, overflowed: false });
+                let instead = || {
+                    let id = second.get(&endpoint.overflow()).or_else(|| last.get(&nowhere_else(endpoint)))?;
+                    Some(Number { id: *id, overflowed: true })
+                };
+                let known = || self.known.read().unwrap_or_else(PoisonError::into_inner).find(endpoint);
+                direct.or_else(instead).or_else(known).ok_or(StoreError::Contended)
+            })
+            .collect()
+    }
+
+    async fn register(&self, wanted: BTreeSet<Endpoint>) -> Result<HashMap<Endpoint, EndpointId>, StoreError> {
+        if wanted.is_empty() {
+            return Ok(HashMap::new());
+        }
+        self.store.register_endpoints(&wanted.into_iter().collect::<Vec<_>>(), self.caps).await
+    }
+
+    fn remember(&self, found: &[&HashMap<Endpoint, EndpointId>]) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        for (endpoint, &id) in found.iter().copied().flatten() {
+            known.services.insert(endpoint.service.clone());
+            known.numbers.insert(endpoint.clone(), id);
+        }
+    }
+
+    /// Remembers which services had no room, and says so in the log the first time.
+    fn remember_full(&self, left: &[&Endpoint], second: &HashMap<Endpoint, EndpointId>, no_more_services: bool) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        for endpoint in left {
+            if second.contains_key(&endpoint.overflow()) && known.full.insert(endpoint.service.clone()) {
+                let (service, cap) = (endpoint.service.as_str(), self.caps.per_service);
+                tracing::warn!(service, cap, "a service has as many endpoints as it may; new ones count as {{other}}");
+            }
+        }
+        if no_more_services && !std::mem::replace(&mut known.services_full, true) {
+            let cap = self.caps.services;
+            tracing::warn!(cap, "there are as many services as there may be; new ones count as {{other}}");
+        }
+    }
+
+    fn all_known(&self, endpoints: &[Endpoint]) -> Option<Vec<Number>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        endpoints.iter().map(|endpoint| known.find(endpoint)).collect()
+    }
+}

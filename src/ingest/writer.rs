@@ -1,0 +1,150 @@
+//! The writer: many submissions, few transactions.
+//!
+//! Properties:
+//! - A submission waits only while every flush is busy; then everything that has gathered shares the next one. Nothing is
+//!   delayed on purpose, so there is no age to tune: the age of a batch is the length of the flush before it.
+//! - Each submission is answered once, after `COMMIT` or when it is known not to be stored, or not known either way.
+//! - A flush that failed before `COMMIT` was sent is tried once more. One that may have been committed is not: without a
+//!   key it could be counted twice.
+//! - Told to stop, the writer takes no more, flushes what waits, and ends.
+//!
+//! Races: two submissions with one idempotency key must not share a flush, since the unique index tells only transactions
+//! apart; the second waits for the next flush. Between replicas the index itself makes the second wait.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{BatchKey, BatchOutcome, FlushBatch, RequestRow, Store, StoreError};
+
+/// Flushes at once. Two keep Postgres busy while the next batch is being made; more only wait for the same disk.
+const FLUSHES_IN_FLIGHT: usize = 3;
+
+/// Records a flush takes, unless a single submission has more: some 200 ms of `COPY`, a few megabytes.
+const FLUSH_RECORDS: usize = 50_000;
+
+/// What became of a flush that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FlushFailure {
+    /// Not stored; the database is away or busy.
+    #[error("the database is not available")]
+    Unavailable,
+    /// Not stored; the database's disk is full.
+    #[error("the database has no room left")]
+    StorageFull,
+    /// Not stored, as the database took too long.
+    #[error("the database did not answer in time")]
+    TimedOut,
+    /// Perhaps stored.
+    #[error("whether the records were stored is not known")]
+    CommitUnknown,
+    /// Not stored, by a mistake of the service's own.
+    #[error("the database refused the records")]
+    Unexpected,
+}
+
+impl FlushFailure {
+    pub(super) fn of(error: &StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Contended => Self::Unavailable,
+            StoreError::StorageFull(_) => Self::StorageFull,
+            StoreError::TimedOut => Self::TimedOut,
+            StoreError::CommitUnknown => Self::CommitUnknown,
+            StoreError::Unexpected(_) => Self::Unexpected,
+        }
+    }
+}
+
+/// The records of one request, waiting.
+pub(super) struct Submission {
+    pub(super) rows: Vec<RequestRow>,
+    pub(super) key: Option<BatchKey>,
+    pub(super) done: oneshot::Sender<Result<BatchOutcome, FlushFailure>>,
+    /// Room in the queue, given back with the submission.
+    pub(super) _room: OwnedSemaphorePermit,
+}
+
+pub(super) struct Writer {
+    store: Arc<Store>,
+    /// Submissions taken from the queue whose key was in the flush being gathered.
+    deferred: VecDeque<Submission>,
+}
+
+impl Writer {
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { store, deferred: VecDeque::new() }
+    }
+
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Submission>, stop: CancellationToken) {
+        let mut flushes = JoinSet::new();
+        loop {
+            while flushes.len() >= FLUSHES_IN_FLIGHT {
+                flushes.join_next().await;
+            }
+            let first = match self.deferred.pop_front() {
+                Some(deferred) => Some(deferred),
+                None => tokio::select! {
+                    next = queue.recv() => next,
+                    // Closing keeps what waits: the next turns drain it, and then `recv` says that there is no more.
+                    () = stop.cancelled(), if !queue.is_closed() => {
+                        queue.close();
+                        continue;
+                    }
+                },
+            };
+            let Some(first) = first else { break };
+            let gathered = self.gather(first, &mut queue);
+            flushes.spawn(flush(Arc::clone(&self.store), gathered));
+        }
+        while flushes.join_next().await.is_some() {}
+    }
+
+    /// `first` and what else waits, as much as one flush takes.
+    fn gather(&mut self, first: Submission, queue: &mut mpsc::Receiver<Submission>) -> Vec<Submission> {
+        let mut keys: HashSet<String> = first.key.iter().map(|key| key.key.clone()).collect();
+        let mut records = first.rows.len();
+        let mut gathered = vec![first];
+        let mut waiting = std::mem::take(&mut self.deferred);
+        while records < FLUSH_RECORDS {
+            let Some(next) = waiting.pop_front().or_else(|| queue.try_recv().ok()) else { break };
+            if next.key.as_ref().is_some_and(|key| !keys.insert(key.key.clone())) {
+                self.deferred.push_back(next);
+                continue;
+            }
+            records += next.rows.len();
+            gathered.push(next);
+        }
+        self.deferred.append(&mut waiting);
+        gathered
+    }
+}
+
+async fn flush(store: Arc<Store>, submissions: Vec<Submission>) {
+    let (batches, waiting): (Vec<FlushBatch>, Vec<_>) = submissions
+        .into_iter()
+        .map(|Submission { rows, key, done, _room }| (FlushBatch { rows, key }, (done, _room)))
+        .unzip();
+    let mut flushed = store.flush(&batches).await;
+    if flushed.as_ref().is_err_and(StoreError::is_transient) {
+        flushed = store.flush(&batches).await;
+    }
+    let records = batches.iter().map(|batch| batch.rows.len()).sum::<usize>();
+    match flushed {
+        Ok(outcomes) => {
+            tracing::debug!(records, batches = batches.len(), "flushed");
+            for ((done, _), outcome) in waiting.into_iter().zip(outcomes) {
+                // A client that went away has its records stored all the same.
+                let _ = done.send(Ok(outcome));
+            }
+        }
+        Err(error) => {
+            tracing::error!(records, batches = batches.len(), error = %error, "a flush failed");
+            for (done, _) in waiting {
+                let _ = done.send(Err(FlushFailure::of(&error)));
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Days: the daily view, and what it does not say yet.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Serialize;
+
+use super::figures::Figures;
+use super::{CacheState, Stats, StatsError, WindowRead, csv};
+use crate::domain::{PERCENTILE_ERROR, Step, Window, WindowRequest};
+use crate::store::EndpointFilter;
+
+/// Days asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DailyQuery {
+    /// The time; widened to whole UTC days.
+    pub window: WindowRequest,
+    /// The endpoints.
+    pub filter: EndpointFilter,
+    /// Rows at most.
+    pub limit: u32,
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+pub struct DailyAnswer {
+    /// The window, whole days.
+    pub window: WindowRead,
+    /// Everything acknowledged before this instant is counted.
+    pub data_through: DateTime<Utc>,
+    /// The largest relative error of a percentile.
+    pub percentile_error: f64,
+    /// Whether the answer was made for this request.
+    pub cache: CacheState,
+    /// A row a day and endpoint: newest day first, busiest endpoint first.
+    pub rows: Vec<DailyAnswerRow>,
+}
+
+/// One endpoint's day.
+#[derive(Debug, Serialize)]
+pub struct DailyAnswerRow {
+    /// UTC day.
+    pub day: NaiveDate,
+    /// The endpoint's number.
+    pub id: i32,
+    /// Its service.
+    pub service: String,
+    /// Its method.
+    pub method: &'static str,
+    /// Its route.
+    pub route: String,
+    /// Its figures on that day.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+impl Stats {
+    /// The days.
+    ///
+    /// # Errors
+    /// [`StatsError`].
+    pub async fn daily(&self, query: &DailyQuery) -> Result<DailyAnswer, StatsError> {
+        let now = self.now();
+        let window = query.window.at(now)?.widened_to(Step::Day);
+        let (from, to) = (window.from().date_naive(), window.to().date_naive());
+        let found = self.store.daily(from, to, &query.filter, query.limit).await?;
+        let rows = found.rows.into_iter().map(|row| {
+            let start = row.day.and_time(chrono::NaiveTime::MIN).and_utc();
+            DailyAnswerRow {
+                day: row.day,
+                id: row.id.0,
+                service: row.endpoint.service.as_str().to_owned(),
+                method: row.endpoint.method.as_str(),
+                route: row.endpoint.route.as_str().to_owned(),
+                figures: Figures::of(&row.counters, Window::step(start, Step::Day).elapsed_seconds(now)),
+            }
+        });
+        Ok(DailyAnswer {
+            window: window.into(),
+            data_through: now,
+            percentile_error: PERCENTILE_ERROR,
+            cache: CacheState::Miss,
+            rows: rows.collect(),
+        })
+    }
+}
+
+impl DailyAnswer {
+    /// The rows as CSV, a header first.
+    #[must_use]
+    pub fn to_csv(&self) -> Vec<u8> {
+        let header: Vec<&str> =
+            ["day", "id", "service", "method", "route"].into_iter().chain(Figures::COLUMNS).collect();
+        let rows = self.rows.iter().map(|row| {
+            let mut cells = vec![
+                row.day.to_string(),
+                row.id.to_string(),
+                csv::text(&row.service),
+                csv::text(row.method),
+                csv::text(&row.route),
+            ];
+            cells.extend(row.figures.cells());
+            cells
+        });
+        csv::table(&header, rows)
+    }
+}

@@ -1,0 +1,264 @@
+//! One endpoint: its figures, its course, its raw requests.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+
+use super::figures::Figures;
+use super::{CacheState, Stats, StatsError, WindowRead};
+use crate::domain::{Counters, Endpoint, EndpointId, PERCENTILE_ERROR, Step, Window, WindowRequest};
+use crate::store::{EndpointFilter, RawOrder};
+
+/// The most steps of a series: the minutes of two days.
+const MAX_STEPS: i64 = 2_900;
+
+/// Figures of one endpoint asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EndpointQuery {
+    /// The endpoint.
+    pub id: EndpointId,
+    /// The time.
+    pub window: WindowRequest,
+}
+
+/// The course of one endpoint asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SeriesQuery {
+    /// The endpoint.
+    pub id: EndpointId,
+    /// The time; widened to whole steps.
+    pub window: WindowRequest,
+    /// The width of a step; `None`: one that gives some hundred.
+    pub step: Option<Step>,
+}
+
+/// Raw requests of one endpoint asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RequestsQuery {
+    /// The endpoint.
+    pub id: EndpointId,
+    /// The time.
+    pub window: WindowRequest,
+    /// Which come first.
+    pub by: RawOrder,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// An endpoint by all its names.
+#[derive(Debug, Serialize)]
+pub struct Named {
+    /// Its number.
+    pub id: i32,
+    /// Its service.
+    pub service: String,
+    /// Its method.
+    pub method: &'static str,
+    /// Its route.
+    pub route: String,
+}
+
+impl Named {
+    fn new(id: EndpointId, endpoint: &Endpoint) -> Self {
+        Self {
+            id: id.0,
+            service: endpoint.service.as_str().to_owned(),
+            method: endpoint.method.as_str(),
+            route: endpoint.route.as_str().to_owned(),
+        }
+    }
+}
+
+/// The figures of one endpoint.
+#[derive(Debug, Serialize)]
+pub struct EndpointAnswer {
+    /// The endpoint.
+    #[serde(flatten)]
+    pub endpoint: Named,
+    /// The window, as it was read.
+    pub window: WindowRead,
+    /// Everything acknowledged before this instant is counted.
+    pub data_through: DateTime<Utc>,
+    /// The largest relative error of a percentile.
+    pub percentile_error: f64,
+    /// Whether the answer was made for this request.
+    pub cache: CacheState,
+    /// The figures.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// Requests answered 3xx.
+    pub redirects: u64,
+    /// Requests that came with a response time.
+    pub timed_requests: u64,
+}
+
+/// The course of one endpoint.
+#[derive(Debug, Serialize)]
+pub struct SeriesAnswer {
+    /// The endpoint.
+    #[serde(flatten)]
+    pub endpoint: Named,
+    /// The window, whole steps.
+    pub window: WindowRead,
+    /// The width of a step.
+    pub step: &'static str,
+    /// Everything acknowledged before this instant is counted.
+    pub data_through: DateTime<Utc>,
+    /// The largest relative error of a percentile.
+    pub percentile_error: f64,
+    /// Whether the answer was made for this request.
+    pub cache: CacheState,
+    /// Every step that has begun, oldest first, those without requests too.
+    pub points: Vec<Point>,
+}
+
+/// One step.
+#[derive(Debug, Serialize)]
+pub struct Point {
+    /// Its beginning.
+    pub start: DateTime<Utc>,
+    /// Its figures.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// Raw requests of one endpoint.
+#[derive(Debug, Serialize)]
+pub struct RequestsAnswer {
+    /// The endpoint.
+    #[serde(flatten)]
+    pub endpoint: Named,
+    /// The window.
+    pub window: WindowRead,
+    /// From when on raw requests are kept; null: from the beginning.
+    pub raw_since: Option<DateTime<Utc>>,
+    /// Everything acknowledged before this instant was looked at.
+    pub data_through: DateTime<Utc>,
+    /// Whether the answer was made for this request.
+    pub cache: CacheState,
+    /// The requests.
+    pub requests: Vec<RawRow>,
+}
+
+/// One request.
+#[derive(Debug, Serialize)]
+pub struct RawRow {
+    /// When it finished.
+    pub timestamp: DateTime<Utc>,
+    /// Its status.
+    pub status: u16,
+    /// How long it took, milliseconds.
+    pub response_time_ms: Option<f64>,
+    /// The trace it belongs to.
+    pub trace_id: Option<String>,
+}
+
+impl Stats {
+    /// The figures of one endpoint.
+    ///
+    /// # Errors
+    /// [`StatsError`].
+    pub async fn endpoint(&self, query: &EndpointQuery) -> Result<EndpointAnswer, StatsError> {
+        let now = self.now();
+        let window = query.window.at(now)?;
+        let filter = EndpointFilter { id: Some(query.id), ..EndpointFilter::default() };
+        let found = self.store.endpoint_totals(&[window], &filter).await?.into_iter().next();
+        let found = found.ok_or(StatsError::NoSuchEndpoint)?;
+        let seconds = found.seconds(now);
+        let (id, endpoint, counters) = found.endpoints.first().ok_or(StatsError::NoSuchEndpoint)?;
+        Ok(EndpointAnswer {
+            endpoint: Named::new(*id, endpoint),
+            window: WindowRead { from: found.from, to: found.to },
+            data_through: now,
+            percentile_error: PERCENTILE_ERROR,
+            cache: CacheState::Miss,
+            figures: Figures::of(counters, seconds),
+            redirects: counters.redirect_count,
+            timed_requests: counters.timed_count,
+        })
+    }
+
+    /// The course of one endpoint.
+    ///
+    /// # Errors
+    /// [`StatsError`].
+    pub async fn series(&self, query: &SeriesQuery) -> Result<SeriesAnswer, StatsError> {
+        let now = self.now();
+        let asked = query.window.at(now)?;
+        let step = query.step.unwrap_or_else(|| self.fitting_step(asked));
+        let window = asked.widened_to(step);
+        let steps = (window.to() - window.from()).num_seconds() / step.length().num_seconds();
+        if steps > MAX_STEPS {
+            return Err(StatsError::TooManySteps(steps));
+        }
+        let found = self.store.series(query.id, window, step).await?.ok_or(StatsError::NoSuchEndpoint)?;
+        if let Some(since) = found.minutes_since.filter(|since| step < Step::Hour && window.from() < *since) {
+            return Err(StatsError::FinerThanKept(since));
+        }
+        let nothing = Counters::default();
+        let mut seen = found.points.iter().peekable();
+        let mut points = Vec::with_capacity(usize::try_from(steps).unwrap_or_default());
+        let mut start = window.from();
+        // A step that has not begun is left out, unless a client with a fast clock has sent records of it.
+        while start < window.to() && (start <= now || seen.peek().is_some()) {
+            let counters = seen.next_if(|point| point.start == start).map_or(&nothing, |point| &point.counters);
+            let seconds = Window::step(start, step).elapsed_seconds(now);
+            points.push(Point { start, figures: Figures::of(counters, seconds) });
+            start += step.length();
+        }
+        Ok(SeriesAnswer {
+            endpoint: Named::new(query.id, &found.endpoint),
+            window: window.into(),
+            step: step.name(),
+            data_through: now,
+            percentile_error: PERCENTILE_ERROR,
+            cache: CacheState::Miss,
+            points,
+        })
+    }
+
+    /// Raw requests of one endpoint.
+    ///
+    /// # Errors
+    /// [`StatsError`].
+    pub async fn requests(&self, query: &RequestsQuery) -> Result<RequestsAnswer, StatsError> {
+        let now = self.now();
+        let window = query.window.at(now)?;
+        let found = self.store.raw_requests(query.id, window, query.by, query.limit).await?;
+        let found = found.ok_or(StatsError::NoSuchEndpoint)?;
+        Ok(RequestsAnswer {
+            endpoint: Named::new(query.id, &found.endpoint),
+            window: window.into(),
+            raw_since: found.raw_since,
+            data_through: now,
+            cache: CacheState::Miss,
+            requests: found
+                .requests
+                .into_iter()
+                .map(|request| RawRow {
+                    timestamp: request.timestamp,
+                    status: request.status,
+                    response_time_ms: request.response_time_us.map(|us| us as f64 / 1_000.0),
+                    trace_id: request.trace_id,
+                })
+                .collect(),
+        })
+    }
+
+    /// The step that gives a window some hundred points, no finer than is kept.
+    fn fitting_step(&self, window: Window) -> Step {
+        let length = window.to() - window.from();
+        let wanted = if length <= TimeDelta::hours(3) {
+            Step::Minute
+        } else if length <= TimeDelta::hours(25) {
+            Step::FiveMinutes
+        } else if length <= TimeDelta::days(32) {
+            Step::Hour
+        } else {
+            Step::Day
+        };
+        match self.store.horizons().minutes_since {
+            Some(since) if wanted < Step::Hour && Step::Hour.start(window.from()) < since => Step::Hour,
+            _ => wanted,
+        }
+    }
+}

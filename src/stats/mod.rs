@@ -1,0 +1,108 @@
+//! Questions and their answers: from a parsed query to finished bytes.
+//!
+//! Owns: ranking, the figures that answers are made of, their shapes as JSON and CSV. Uses: `store`, `cache`, `domain`.
+//!
+//! A ranking is made here, not in Postgres: one statement returns the counters of every endpoint over the window (some
+//! hundreds of rows, whatever the history), and ranking them by any column, percentiles included, takes less than moving
+//! the rows. So the order is over the whole window and every endpoint, never over a page of them.
+
+mod csv;
+mod daily;
+mod endpoint;
+mod figures;
+mod overview;
+mod ranking;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+pub use daily::{DailyAnswer, DailyQuery};
+pub use endpoint::{EndpointAnswer, EndpointQuery, RequestsAnswer, RequestsQuery, SeriesAnswer, SeriesQuery};
+pub use figures::Figures;
+pub use overview::{OverviewAnswer, OverviewQuery};
+pub use ranking::{RankingAnswer, RankingQuery};
+
+use crate::domain::{Clock, InvalidWindow, Window};
+use crate::store::{Store, StoreError};
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// `application/json`.
+    Json,
+    /// `text/csv`, a row an endpoint.
+    Csv,
+}
+
+/// The window of an answer, as it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct WindowRead {
+    /// The first instant.
+    pub from: DateTime<Utc>,
+    /// The first instant that is not in it.
+    pub to: DateTime<Utc>,
+}
+
+impl From<Window> for WindowRead {
+    fn from(window: Window) -> Self {
+        Self { from: window.from(), to: window.to() }
+    }
+}
+
+/// Whether an answer was made for this request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheState {
+    /// It was made before.
+    Hit,
+    /// It was made now.
+    Miss,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StatsError {
+    /// There is no endpoint with this number.
+    #[error("there is no such endpoint")]
+    NoSuchEndpoint,
+    /// The window is none.
+    #[error("the window {0}")]
+    InvalidWindow(#[from] InvalidWindow),
+    /// Steps shorter than an hour were asked for from a time for which only hours are kept.
+    #[error("minutes are kept from {0} on")]
+    FinerThanKept(DateTime<Utc>),
+    /// More steps than an answer has room for.
+    #[error("the window has {0} steps")]
+    TooManySteps(i64),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Answers questions.
+pub struct Stats {
+    store: Arc<Store>,
+    clock: Clock,
+}
+
+impl Stats {
+    /// Answers from `store`, taking windows relative to `clock`.
+    #[must_use]
+    pub fn new(store: Arc<Store>, clock: Clock) -> Self {
+        Self { store, clock }
+    }
+
+    /// The instant to which windows are relative.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Moves when a closed day may read differently from before.
+    #[must_use]
+    pub fn generation(&self) -> i64 {
+        self.store.generation()
+    }
+}
