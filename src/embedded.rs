@@ -407,7 +407,9 @@ impl Place {
         settings.extend(options.settings.iter().map(|(name, value)| (name.as_str(), value.into())));
 
         let mut supervisor = command("sh", self.user);
-        supervisor.args(["-c", SUPERVISOR, "endpoint-stats-postgres"]);
+        // Without its comments, which would stand in every list of processes.
+        let script: Vec<&str> = SUPERVISOR.lines().filter(|line| !line.starts_with('#')).collect();
+        supervisor.args(["-c", &script.join("\n"), "endpoint-stats-postgres"]);
         supervisor.arg(programs.path("postgres")).arg("-D").arg(self.cluster());
         for (name, value) in settings {
             let mut setting = OsString::from(format!("{name}="));

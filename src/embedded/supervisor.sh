@@ -13,7 +13,7 @@ server=$!
 
 # A line or the end of input, which the kernel delivers however the service ended, means: stop. INT is a fast shutdown;
 # repeated because it is lost on a server that has not set its handlers yet. QUIT is an immediate shutdown, from which
-# the next start recovers.
+# the next start recovers. Without the lock: should this script be killed too, the lock is to end with the server.
 {
     read -r _ <&3
     seconds=0
@@ -25,7 +25,7 @@ server=$!
     kill -QUIT 0
     sleep 10
     kill -KILL 0
-} &
+} >/dev/null 2>&1 &
 
 wait "$server"
 # The server is gone: end the watcher, its sleep, and this script.

@@ -11,6 +11,7 @@ mod daily;
 mod endpoint;
 mod figures;
 mod overview;
+mod question;
 mod ranking;
 
 use std::sync::Arc;
@@ -22,8 +23,10 @@ pub use daily::{DailyAnswer, DailyQuery};
 pub use endpoint::{EndpointAnswer, EndpointQuery, RequestsAnswer, RequestsQuery, SeriesAnswer, SeriesQuery};
 pub use figures::Figures;
 pub use overview::{OverviewAnswer, OverviewQuery};
+pub use question::{Answered, Question};
 pub use ranking::{RankingAnswer, RankingQuery};
 
+use crate::cache::{Cache, Lifetimes};
 use crate::domain::{Clock, InvalidWindow, Window};
 use crate::store::{Store, StoreError};
 
@@ -84,14 +87,21 @@ pub enum StatsError {
 /// Answers questions.
 pub struct Stats {
     store: Arc<Store>,
+    cache: Cache,
     clock: Clock,
 }
 
 impl Stats {
-    /// Answers from `store`, taking windows relative to `clock`.
+    /// Answers from `store` and `cache`, taking windows relative to `clock`.
     #[must_use]
-    pub fn new(store: Arc<Store>, clock: Clock) -> Self {
-        Self { store, clock }
+    pub fn new(store: Arc<Store>, cache: Cache, clock: Clock) -> Self {
+        Self { store, cache, clock }
+    }
+
+    /// How long answers may be kept by whoever gets them.
+    #[must_use]
+    pub fn lifetimes(&self) -> &Lifetimes {
+        self.cache.lifetimes()
     }
 
     /// The instant to which windows are relative.

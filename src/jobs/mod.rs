@@ -1,0 +1,155 @@
+//! Maintenance: fold, refresh, partitions.
+//!
+//! Owns: what each job does and when. Uses: `store`, `domain`.
+//!
+//! Each job reads from the database what there is to do, so it needs no input, may run at any time and any number of times,
+//! and the next tick is its retry. Each runs under an advisory lock of the store: of several replicas one performs it, the
+//! others skip. A job that has much to do does it in pieces, and stops between two of them when told to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Days, DurationRound as _, TimeDelta, Utc};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::Clock;
+use crate::store::{Attempt, FoldedDeltas, Horizons, Store, StoreError};
+
+/// Deltas folded in one transaction: some 200 ms.
+const FOLD_PIECE: u32 = 60_000;
+
+/// How often deltas are folded: few enough wait that reading them costs a question nothing that shows.
+const FOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether the daily view has something to catch up with.
+const REFRESH_EVERY: Duration = Duration::from_secs(5 * 60);
+
+/// How often days are made ahead.
+const PARTITIONS_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Days made ahead: a week in which nobody needs to notice that the job fails.
+const DAYS_AHEAD: u64 = 7;
+
+/// How long after its end a day is left alone before it gets its btree, since late records still come in.
+const SETTLING: TimeDelta = TimeDelta::hours(1);
+
+/// How long data is kept; `None`: for ever.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Raw requests.
+    pub raw: Option<TimeDelta>,
+    /// Minutes.
+    pub minutes: Option<TimeDelta>,
+    /// Hours.
+    pub hours: Option<TimeDelta>,
+}
+
+impl Retention {
+    /// From when on data is kept at `now`.
+    #[must_use]
+    pub fn horizons(&self, now: DateTime<Utc>) -> Horizons {
+        // Fails only for instants centuries away.
+        let floor = |instant: DateTime<Utc>, step| instant.duration_trunc(step).unwrap_or(instant);
+        Horizons {
+            minutes_since: self.minutes.map(|keep| floor(now - keep, TimeDelta::hours(1))),
+            raw_since: self.raw.map(|keep| floor(now - keep, TimeDelta::days(1))),
+        }
+    }
+}
+
+/// The jobs of one replica.
+#[derive(Clone)]
+pub struct Jobs {
+    store: Arc<Store>,
+    clock: Clock,
+    retention: Retention,
+}
+
+impl Jobs {
+    /// The jobs on `store`.
+    #[must_use]
+    pub fn new(store: Arc<Store>, clock: Clock, retention: Retention) -> Self {
+        Self { store, clock, retention }
+    }
+
+    /// Corrects the clock by the database's, and learns and says from when on data is kept.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn synchronise(&self) -> Result<(), StoreError> {
+        let (_, database_time) = self.store.advance_horizons(Horizons::default()).await?;
+        self.clock.follow(database_time);
+        self.store.advance_horizons(self.retention.horizons(self.clock.now())).await?;
+        Ok(())
+    }
+
+    /// Moves all deltas there are into minutes and hours. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whole pieces may have been moved.
+    pub async fn fold(&self, stop: &CancellationToken) -> Result<Attempt<FoldedDeltas>, StoreError> {
+        let mut moved = 0;
+        loop {
+            match self.store.fold(self.clock.now().date_naive(), FOLD_PIECE).await? {
+                Attempt::Skipped => return Ok(Attempt::Skipped),
+                Attempt::Performed(FoldedDeltas(piece)) => {
+                    moved += piece;
+                    if piece < u64::from(FOLD_PIECE) || stop.is_cancelled() {
+                        return Ok(Attempt::Performed(FoldedDeltas(moved)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Brings the daily view up to date if a day has closed or is stale; with `always`, in any case. Returns whether it did.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn refresh(&self, always: bool) -> Result<Attempt<bool>, StoreError> {
+        self.store.refresh(self.clock.now().date_naive(), always).await
+    }
+
+    /// Makes the partitions of the days ahead, and gives closed days their btree. Returns how many of each.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn partitions(&self) -> Result<Attempt<(u64, u64)>, StoreError> {
+        let now = self.clock.now();
+        let days: Vec<_> = (0..=DAYS_AHEAD).map(|ahead| now.date_naive() + Days::new(ahead)).collect();
+        self.store.prepare_days(&days, (now - SETTLING).date_naive()).await
+    }
+
+    /// Runs every job at its time until `stop`; a job that is running ends its piece.
+    pub async fn run(self, stop: CancellationToken) {
+        let every = |period| {
+            let mut interval = tokio::time::interval(period);
+            // A tick that was missed while a job took long is not made up for: the job did then what there was to do.
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        };
+        let (mut fold, mut refresh, mut partitions) =
+            (every(FOLD_EVERY), every(REFRESH_EVERY), every(PARTITIONS_EVERY));
+        loop {
+            // Dropped branches have only waited for a tick, so nothing is cut short here.
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = fold.tick() => {
+                    log("synchronise", self.synchronise().await.map(Attempt::Performed));
+                    log("fold", self.fold(&stop).await);
+                }
+                _ = refresh.tick() => log("refresh", self.refresh(false).await),
+                _ = partitions.tick() => log("partitions", self.partitions().await),
+            }
+        }
+    }
+}
+
+/// A failed job is told once, here; its next tick tries again.
+fn log<T: std::fmt::Debug>(job: &str, attempt: Result<Attempt<T>, StoreError>) {
+    match attempt {
+        Ok(outcome) => tracing::debug!(job, ?outcome, "job"),
+        Err(error) => tracing::error!(job, error = %error, "a job failed"),
+    }
+}

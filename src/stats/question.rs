@@ -1,0 +1,134 @@
+//! A question of any kind, answered from the caches where they can.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::{
+    CacheState, DailyQuery, EndpointQuery, Format, OverviewQuery, RankingQuery, RequestsQuery, SeriesQuery, Stats,
+    StatsError, WindowRead,
+};
+use crate::cache::Entry;
+use crate::domain::{Freshness, Window};
+
+/// What can be asked. Equal questions have equal keys, however they were written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// The top endpoints.
+    Ranking(RankingQuery, Format),
+    /// Everything at once.
+    Overview(OverviewQuery),
+    /// The figures of one endpoint.
+    Endpoint(EndpointQuery),
+    /// Its course.
+    Series(SeriesQuery),
+    /// Its raw requests.
+    Requests(RequestsQuery),
+    /// Days.
+    Daily(DailyQuery, Format),
+}
+
+impl Question {
+    /// The form of the answer.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        match self {
+            Self::Ranking(_, format) | Self::Daily(_, format) => *format,
+            Self::Overview(_) | Self::Endpoint(_) | Self::Series(_) | Self::Requests(_) => Format::Json,
+        }
+    }
+}
+
+/// A finished answer.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// The bytes to send.
+    pub body: Bytes,
+    /// Identifies what it says, whether it came from a cache or not.
+    pub hash: [u8; 16],
+    /// When it was made.
+    pub made_at: DateTime<Utc>,
+    /// How soon it can change.
+    pub freshness: Freshness,
+    /// Whether it was made for this request.
+    pub cache: CacheState,
+}
+
+impl Stats {
+    /// Answers `question`; with `anew`, from the database whatever the caches hold, and refills them.
+    ///
+    /// # Errors
+    /// [`StatsError`]; errors are not cached.
+    pub async fn ask(&self, question: &Question, anew: bool) -> Result<Answered, Arc<StatsError>> {
+        let key = format!("{}:{question:?}", self.generation());
+        let (entry, hit) = if anew {
+            let entry = self.make(question).await?;
+            self.cache.replace(&key, &entry).await;
+            (entry, false)
+        } else {
+            self.cache.get_or_make(&key, self.make(question)).await?
+        };
+        let Entry { body, hash, made_at, freshness } = entry;
+        let (body, cache) = if hit { (body, CacheState::Hit) } else { (said_to_be_new(&body), CacheState::Miss) };
+        Ok(Answered { body, hash, made_at, freshness, cache })
+    }
+
+    async fn make(&self, question: &Question) -> Result<Entry, StatsError> {
+        let now = self.now();
+        let (body, window) = match question {
+            Question::Ranking(query, format) => {
+                let answer = self.ranking(query).await?;
+                let body = if *format == Format::Csv { answer.to_csv() } else { json(&answer) };
+                (body, answer.window)
+            }
+            Question::Daily(query, format) => {
+                let answer = self.daily(query).await?;
+                let body = if *format == Format::Csv { answer.to_csv() } else { json(&answer) };
+                (body, answer.window)
+            }
+            Question::Overview(query) => {
+                let answer = self.overview(query).await?;
+                (json(&answer), answer.window)
+            }
+            Question::Endpoint(query) => {
+                let answer = self.endpoint(query).await?;
+                (json(&answer), answer.window)
+            }
+            Question::Series(query) => {
+                let answer = self.series(query).await?;
+                (json(&answer), answer.window)
+            }
+            Question::Requests(query) => {
+                let answer = self.requests(query).await?;
+                (json(&answer), answer.window)
+            }
+        };
+        let WindowRead { from, to } = window;
+        Ok(Entry::new(Bytes::from(body), now, Freshness::of(Window::between(from, to)?, now)))
+    }
+}
+
+/// How a cached answer says that it is one. Answers are kept in this form, since they are read from the cache far more often
+/// than made.
+const HIT: &[u8] = br#""cache":"hit""#;
+const MISS: &[u8] = br#""cache":"miss""#;
+
+fn json(answer: &impl Serialize) -> Vec<u8> {
+    // Fails only for maps with odd keys and for types that refuse themselves; answers have neither.
+    let body = serde_json::to_vec(answer).unwrap_or_default();
+    replaced(&body, MISS, HIT)
+}
+
+fn said_to_be_new(body: &[u8]) -> Bytes {
+    replaced(body, HIT, MISS).into()
+}
+
+/// `body` with the first `from` replaced. Only the field itself can match: inside a JSON text a quote is escaped.
+fn replaced(body: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    match body.windows(from.len()).position(|window| window == from) {
+        Some(at) => [&body[..at], to, &body[at + from.len()..]].concat(),
+        None => body.to_vec(),
+    }
+}
