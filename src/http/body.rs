@@ -1,0 +1,254 @@
+//! Reading a body, bounded while it is read and while it is decompressed.
+//!
+//! actix' own decompression writes the whole expansion of a chunk into memory before any limit is looked at, so it is
+//! off. Here a decoder writes into a sink that refuses the first byte over the limit: 50 bytes of zstd that stand for a
+//! mebibyte cost what the limit allows, no more. The compressed side is bounded too, since zstd frames that are to be
+//! skipped decode to nothing.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::http::header;
+use actix_web::web::Payload;
+use flate2::write::MultiGzDecoder;
+use futures_util::StreamExt as _;
+use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation as _, OutBuffer};
+
+use super::error::ApiError;
+
+/// How long a body may take to arrive.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(15);
+
+/// The largest window a zstd frame may ask for, as a power of two: 8 MiB, what RFC 8878 asks every decoder to support.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// What a body of records is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyType {
+    /// One document.
+    Json,
+    /// A document a line.
+    Ndjson,
+}
+
+impl BodyType {
+    /// By the header Content-Type, which must be there.
+    pub(super) fn of(request: &HttpRequest) -> Result<Self, ApiError> {
+        let value =
+            request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match essence.as_str() {
+            "application/json" => Ok(Self::Json),
+            "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => {
+                Ok(Self::Ndjson)
+            }
+            _ => Err(ApiError::UnsupportedType),
+        }
+    }
+}
+
+/// Reads and decompresses a body of at most `limit` bytes, compressed and not.
+pub(super) async fn read(request: &HttpRequest, payload: Payload, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let mut decoder = Decoder::of(request, limit)?;
+    let announced =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(ApiError::BodyTooLarge { limit });
+    }
+    tokio::time::timeout(ARRIVES_WITHIN, async {
+        let mut payload = payload;
+        let mut received = 0;
+        while let Some(chunk) = payload.next().await {
+            // The client went away or broke the framing: nobody reads the answer.
+            let chunk = chunk.map_err(|_| ApiError::CorruptEncoding)?;
+            received += chunk.len();
+            if received > limit {
+                return Err(ApiError::BodyTooLarge { limit });
+            }
+            decoder.write(&chunk)?;
+        }
+        decoder.finish()
+    })
+    .await
+    .map_err(|_| ApiError::BodyTooSlow)?
+}
+
+/// Undoes the content encoding.
+enum Decoder {
+    Identity(Bounded),
+    Gzip(MultiGzDecoder<Bounded>),
+    Zstd { decoder: ZstdDecoder<'static>, sink: Bounded, frame_open: bool },
+}
+
+impl Decoder {
+    fn of(request: &HttpRequest, limit: usize) -> Result<Self, ApiError> {
+        let mut values = request.headers().get_all(header::CONTENT_ENCODING);
+        let value = values.next().map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
+        if values.next().is_some() {
+            return Err(ApiError::UnsupportedEncoding);
+        }
+        let sink = Bounded { bytes: Vec::new(), limit };
+        match value.as_deref() {
+            None | Some("identity") => Ok(Self::Identity(sink)),
+            Some("gzip" | "x-gzip") => Ok(Self::Gzip(MultiGzDecoder::new(sink))),
+            Some("zstd") => {
+                let mut decoder = ZstdDecoder::new().map_err(|_| ApiError::Unavailable)?;
+                decoder
+                    .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))
+                    .map_err(|_| ApiError::Unavailable)?;
+                Ok(Self::Zstd { decoder, sink, frame_open: false })
+            }
+            Some(_) => Err(ApiError::UnsupportedEncoding),
+        }
+    }
+
+    fn write(&mut self, chunk: &[u8]) -> Result<(), ApiError> {
+        match self {
+            Self::Identity(sink) => sink.write_all(chunk).map_err(|error| sink.refusal(&error)),
+            Self::Gzip(decoder) => decoder.write_all(chunk).map_err(|error| decoder.get_ref().refusal(&error)),
+            Self::Zstd { decoder, sink, frame_open } => {
+                let mut buffer = [0u8; 16 * 1024];
+                let mut input = InBuffer::around(chunk);
+                // A full buffer may leave more inside the decoder than the input still has to give.
+                let mut full = false;
+                while input.pos() < chunk.len() || full {
+                    let mut output = OutBuffer::around(&mut buffer[..]);
+                    let hint = decoder.run(&mut input, &mut output).map_err(|error| sink.refusal(&error))?;
+                    *frame_open = hint > 0;
+                    let written = output.as_slice();
+                    full = written.len() == 16 * 1024 && *frame_open;
+                    sink.write_all(written).map_err(|error| sink.refusal(&error))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Vec<u8>, ApiError> {
+        match self {
+            Self::Identity(sink) => Ok(sink.bytes),
+            Self::Gzip(mut decoder) => {
+                decoder.try_finish().map_err(|error| decoder.get_ref().refusal(&error))?;
+                Ok(std::mem::take(&mut decoder.get_mut().bytes))
+            }
+            Self::Zstd { frame_open: true, .. } => Err(ApiError::CorruptEncoding),
+            Self::Zstd { sink, .. } => Ok(sink.bytes),
+        }
+    }
+}
+
+/// A buffer that refuses to grow over its limit.
+struct Bounded {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Bounded {
+    /// What an error of a decoder that writes here means.
+    fn refusal(&self, error: &io::Error) -> ApiError {
+        // zstd tells of a window over the limit by text alone ("Frame requires too much memory for decoding").
+        if error.kind() == io::ErrorKind::FileTooLarge || error.to_string().contains("too much memory") {
+            ApiError::BodyTooLarge { limit: self.limit }
+        } else {
+            ApiError::CorruptEncoding
+        }
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
+        if chunk.len() > self.limit - self.bytes.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if self.bytes.capacity() - self.bytes.len() < chunk.len() {
+            // Doubling, but never past the limit: the last step would otherwise take twice what may be used.
+            let more = chunk.len().max(self.bytes.len()).max(16 * 1024).min(self.limit - self.bytes.len());
+            self.bytes.reserve_exact(more);
+        }
+        self.bytes.extend_from_slice(chunk);
+        Ok(chunk.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    fn decode(encoding: &str, chunks: &[&[u8]], limit: usize) -> Result<Vec<u8>, u16> {
+        let request = TestRequest::default().insert_header((header::CONTENT_ENCODING, encoding)).to_http_request();
+        let decoded = Decoder::of(&request, limit).and_then(|mut decoder| {
+            chunks.iter().try_for_each(|chunk| decoder.write(chunk))?;
+            decoder.finish()
+        });
+        decoded.map_err(|error| actix_web::ResponseError::status_code(&error).as_u16())
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        zstd::bulk::compress(bytes, 19).unwrap()
+    }
+
+    #[test]
+    fn a_compressed_body_is_read_in_chunks_of_any_size() {
+        let text: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();
+        for (encoding, bytes) in [("gzip", gzip(&text)), ("zstd", zstd(&text)), ("identity", text.clone())] {
+            for size in [1_000, 65_536] {
+                let chunks: Vec<&[u8]> = bytes.chunks(size).collect();
+                assert!(decode(encoding, &chunks, text.len()) == Ok(text.clone()), "{encoding} by {size}");
+            }
+        }
+        let two = [zstd(b"one"), zstd(b"two")].concat();
+        assert_eq!(decode("zstd", &[&two], 10), Ok(b"onetwo".to_vec()));
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_at_the_limit() {
+        let zeros = vec![0; 8 << 20];
+        for (encoding, bytes) in [("gzip", gzip(&zeros)), ("zstd", zstd(&zeros)), ("identity", zeros.clone())] {
+            assert_eq!(decode(encoding, &[&bytes], (8 << 20) - 1), Err(413), "{encoding}");
+        }
+    }
+
+    #[test]
+    fn a_window_of_two_gibibytes_is_refused() {
+        // Magic, no single segment, window descriptor exponent 21 (log 31), then a raw block that never matters.
+        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3, 0x01, 0x00, 0x00];
+        assert_eq!(decode("zstd", &[&frame], 1_000), Err(413));
+    }
+
+    #[test]
+    fn a_cut_or_damaged_body_is_corrupt() {
+        for (encoding, bytes) in [("gzip", gzip(b"some text, some text")), ("zstd", zstd(b"some text, some text"))] {
+            assert_eq!(decode(encoding, &[&bytes[..bytes.len() - 1]], 1_000), Err(400), "{encoding}");
+            assert_eq!(decode(encoding, &[b"plain text"], 1_000), Err(400), "{encoding}");
+        }
+        let mut checksum = gzip(b"some text");
+        let at = checksum.len() - 6;
+        checksum[at] ^= 1;
+        assert_eq!(decode("gzip", &[&checksum], 1_000), Err(400));
+    }
+
+    #[test]
+    fn frames_to_be_skipped_decode_to_nothing() {
+        let frame = [&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0][..], b"skip"].concat();
+        assert_eq!(decode("zstd", &[&frame], 1_000), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn only_one_known_encoding_is_undone() {
+        for encoding in ["br", "gzip, zstd", "deflate", "gzip,gzip"] {
+            assert_eq!(decode(encoding, &[b"x"], 10), Err(415), "{encoding}");
+        }
+    }
+}

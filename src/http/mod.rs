@@ -1,0 +1,134 @@
+//! HTTP: the only module that knows actix.
+//!
+//! Owns: the table of routes, bodies and query strings, statuses and headers. Uses: `stats`, `ingest`, `domain`.
+//!
+//! actix runs its handlers on worker threads, each with a runtime of its own that ends with the server. What speaks to
+//! Postgres or Redis runs on the main runtime ([`App::on_main`]): a connection dialled on a worker's runtime would die with
+//! it, while the writer still has batches to flush; and work that a client asked for ends well even if the client goes.
+
+mod body;
+mod error;
+mod params;
+mod questions;
+mod records;
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::http::header;
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{App as ActixApp, HttpResponse, HttpServer, Resource, guard};
+
+use crate::ingest::Ingest;
+use crate::stats::Stats;
+use error::ApiError;
+
+/// How long a client may take to send the head of a request.
+const HEAD_ARRIVES_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long requests that are under way may take once the service was told to stop. Kubernetes kills after 45 s.
+const DRAINED_WITHIN_SECONDS: u64 = 25;
+
+/// The methods of everything that is read.
+const READ: &str = "GET, HEAD";
+
+/// The page at `/`.
+const PAGE: &str = include_str!("page.html");
+
+/// What the handlers work with.
+pub struct App {
+    /// Answers questions.
+    pub stats: Arc<Stats>,
+    /// Takes records.
+    pub ingest: Arc<Ingest>,
+    /// The largest body, bytes.
+    pub max_body_bytes: usize,
+    /// Whether new work should go to another replica.
+    pub stopping: Arc<AtomicBool>,
+    /// The main runtime.
+    pub runtime: tokio::runtime::Handle,
+}
+
+impl App {
+    /// Runs `work` on the main runtime, to its end.
+    async fn on_main<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, ApiError> {
+        self.runtime.spawn(work).await.map_err(|error| {
+            tracing::error!(error = %error, "a request's work was cut short");
+            ApiError::CommitUnknown
+        })
+    }
+}
+
+/// Serves on `listener` until the returned server is stopped.
+///
+/// # Errors
+/// An I/O error if the listener cannot be used.
+pub fn serve(listener: TcpListener, app: App) -> std::io::Result<Server> {
+    let app = Data::new(app);
+    let server = HttpServer::new(move || ActixApp::new().app_data(app.clone()).configure(routes))
+        .client_request_timeout(HEAD_ARRIVES_WITHIN)
+        .shutdown_timeout(DRAINED_WITHIN_SECONDS)
+        // Signals are the application's: it also has a writer and jobs to stop.
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
+}
+
+/// Every route on one page.
+fn routes(config: &mut ServiceConfig) {
+    config
+        .service(write("/api/v1/requests").route(web::post().to(records::ingest)))
+        .service(read("/api/v1/endpoints/top", questions::top))
+        .service(read("/api/v1/endpoints/{id}", questions::endpoint))
+        .service(read("/api/v1/endpoints/{id}/series", questions::series))
+        .service(read("/api/v1/endpoints/{id}/requests", questions::requests))
+        .service(read("/api/v1/overview", questions::overview))
+        .service(read("/api/v1/daily", questions::daily))
+        .service(read("/", page))
+        .service(read("/livez", livez))
+        .service(read("/readyz", readyz))
+        .default_service(web::to(|| async { ApiError::NoSuchPage.response() }));
+}
+
+/// A resource that is read.
+fn read<H, A>(path: &str, handler: H) -> Resource
+where
+    H: actix_web::Handler<A>,
+    A: actix_web::FromRequest + 'static,
+    H::Output: actix_web::Responder + 'static,
+{
+    web::resource(path)
+        .route(web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler))
+        .default_service(web::to(|| async { ApiError::MethodNotAllowed { allow: READ }.response() }))
+}
+
+/// A resource that is written to.
+fn write(path: &str) -> Resource {
+    web::resource(path).default_service(web::to(|| async { ApiError::MethodNotAllowed { allow: "POST" }.response() }))
+}
+
+async fn page() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/html; charset=utf-8")
+        .insert_header((header::CACHE_CONTROL, "public, max-age=300"))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .body(PAGE)
+}
+
+/// The process is alive. Touches nothing: a database that is away is no reason to restart the service.
+async fn livez() -> HttpResponse {
+    HttpResponse::Ok().body("alive\n")
+}
+
+/// The process takes work. A database that is away does not change that: it answers 503 itself, and cached answers go on.
+async fn readyz(app: Data<App>) -> HttpResponse {
+    if app.stopping.load(Ordering::Relaxed) {
+        HttpResponse::ServiceUnavailable().body("stopping\n")
+    } else {
+        HttpResponse::Ok().body("ready\n")
+    }
+}
