@@ -75,6 +75,18 @@ pub struct CacheConfig {
     pub lifetimes: Lifetimes,
 }
 
+impl Default for CacheConfig {
+    /// A small cache in the process alone.
+    fn default() -> Self {
+        let lifetimes = Lifetimes {
+            live: Duration::from_secs(60),
+            recent: Duration::from_secs(30 * 60),
+            settled: Duration::from_secs(12 * 60 * 60),
+        };
+        Self { redis_url: None, pool_max: 1, local_bytes: 1 << 20, lifetimes }
+    }
+}
+
 /// A finished answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -292,13 +304,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_is_not_kept_and_a_success_is() {
-        let lifetimes = Lifetimes {
-            live: Duration::from_secs(60),
-            recent: Duration::from_secs(60),
-            settled: Duration::from_secs(60),
-        };
-        let config = CacheConfig { redis_url: None, pool_max: 1, local_bytes: 1 << 20, lifetimes };
-        let cache = Cache::new(&config).unwrap();
+        let cache = Cache::new(&CacheConfig::default()).unwrap();
         assert_eq!(cache.get_or_make("k", async { Err::<Entry, _>("no") }).await, Err(Arc::new("no")));
         assert_eq!(cache.get_or_make("k", async { Ok::<_, &str>(entry()) }).await, Ok((entry(), false)));
         assert_eq!(cache.get_or_make("k", async { Err::<Entry, _>("no") }).await, Ok((entry(), true)));

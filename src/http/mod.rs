@@ -63,11 +63,33 @@ impl App {
     }
 }
 
-/// Serves on `listener` until the returned server is stopped.
+/// A server that answers requests.
+pub struct Running(Server);
+
+impl Running {
+    /// Serves until `stop` is over, then answers the requests that are under way, and ends.
+    ///
+    /// # Errors
+    /// An I/O error that ended the server before.
+    pub async fn until(self, stop: impl Future<Output = ()>) -> std::io::Result<()> {
+        let Self(server) = self;
+        let handle = server.handle();
+        let mut serving = std::pin::pin!(server);
+        tokio::select! {
+            ended = &mut serving => return ended,
+            () = stop => {}
+        }
+        // The server makes progress only while it is polled, so stopping it is awaited together with it.
+        let (_, ended) = tokio::join!(handle.stop(true), serving);
+        ended
+    }
+}
+
+/// Begins to serve on `listener`.
 ///
 /// # Errors
 /// An I/O error if the listener cannot be used.
-pub fn serve(listener: TcpListener, app: App) -> std::io::Result<Server> {
+pub fn serve(listener: TcpListener, app: App) -> std::io::Result<Running> {
     let app = Data::new(app);
     let server = HttpServer::new(move || ActixApp::new().app_data(app.clone()).configure(routes))
         .client_request_timeout(HEAD_ARRIVES_WITHIN)
@@ -75,7 +97,7 @@ pub fn serve(listener: TcpListener, app: App) -> std::io::Result<Server> {
         // Signals are the application's: it also has a writer and jobs to stop.
         .disable_signals()
         .listen(listener)?;
-    Ok(server.run())
+    Ok(Running(server.run()))
 }
 
 /// Every route on one page.

@@ -101,15 +101,16 @@ impl Store {
         Ok(outcomes)
     }
 
-    /// Which of `keys` are taken.
+    /// The keys in use that begin with `prefix`.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn taken_keys(&self, keys: &[String]) -> Result<HashSet<String>, StoreError> {
+    pub async fn keys_with_prefix(&self, prefix: &str) -> Result<HashSet<String>, StoreError> {
         let mut lease = self.lease().await?;
-        let rows = within(ANSWER, sqlx::query(sql::KNOWN_KEYS.sql).bind(keys).fetch_all(lease.connection())).await?;
+        let query = sqlx::query_scalar(sql::KEYS_WITH_PREFIX.sql).bind(prefix);
+        let keys: Vec<String> = within(ANSWER, query.fetch_all(lease.connection())).await?;
         lease.give_back();
-        rows.iter().map(|row| Ok(row.try_get("idempotency_key")?)).collect()
+        Ok(keys.into_iter().collect())
     }
 
     /// Makes the partitions of `days` that are missing. Returns how many were made.

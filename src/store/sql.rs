@@ -27,6 +27,8 @@ pub(super) const ENDPOINT_TOTALS: Statement =
 pub(super) const ENSURE_DAYS: Statement =
     Statement { file: "ensure_days.sql", sql: include_str!("../../sql/ensure_days.sql") };
 pub(super) const FOLD: Statement = Statement { file: "fold.sql", sql: include_str!("../../sql/fold.sql") };
+pub(super) const KEYS_WITH_PREFIX: Statement =
+    Statement { file: "keys_with_prefix.sql", sql: include_str!("../../sql/keys_with_prefix.sql") };
 pub(super) const KNOWN_KEYS: Statement =
     Statement { file: "known_keys.sql", sql: include_str!("../../sql/known_keys.sql") };
 pub(super) const LOCK: Statement = Statement { file: "lock.sql", sql: include_str!("../../sql/lock.sql") };
@@ -69,6 +71,7 @@ pub const ALL: &[Statement] = &[
     ENDPOINT_TOTALS,
     ENSURE_DAYS,
     FOLD,
+    KEYS_WITH_PREFIX,
     KNOWN_KEYS,
     LOCK,
     PING,

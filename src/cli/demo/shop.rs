@@ -34,7 +34,7 @@ const OUTAGE_SLOWS: f64 = 3.0;
 
 /// One request to the shop, as its access log would tell it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Request {
+pub(super) struct Request {
     /// When it arrived, in whole microseconds, as Postgres keeps them.
     pub timestamp: DateTime<Utc>,
     /// The service that answered.
@@ -53,7 +53,7 @@ pub struct Request {
 
 /// The shop: everything that does not depend on the minute, computed once.
 #[derive(Debug)]
-pub struct Shop {
+pub(super) struct Shop {
     seed: u64,
     /// Requests a minute, averaged over a week.
     mean: f64,
@@ -78,7 +78,7 @@ impl Shop {
     /// `mean_rate` is in requests a second, averaged over a week (a day is within some 5 % of it). A rate that is
     /// negative or not finite means no traffic.
     #[must_use]
-    pub fn new(seed: u64, end: DateTime<Utc>, mean_rate: f64) -> Self {
+    pub(super) fn new(seed: u64, end: DateTime<Utc>, mean_rate: f64) -> Self {
         let lanes: Vec<Lane> = SERVICES
             .iter()
             .flat_map(|&(service, endpoints)| endpoints.iter().map(move |endpoint| Lane::new(service, endpoint)))
@@ -97,14 +97,15 @@ impl Shop {
     }
 
     /// Every endpoint as service, method and route template.
-    pub fn endpoints(&self) -> impl ExactSizeIterator<Item = (&'static str, &'static str, &'static str)> {
+    #[cfg(test)]
+    pub(super) fn endpoints(&self) -> impl ExactSizeIterator<Item = (&'static str, &'static str, &'static str)> {
         self.lanes.iter().map(|lane| (lane.service, lane.endpoint.method, lane.endpoint.route))
     }
 
     /// The requests of the whole minute that `minute` lies in, sorted by timestamp: the same ones for the same shop and
     /// minute, in whatever order minutes are asked for.
     #[must_use]
-    pub fn minute(&self, minute: DateTime<Utc>) -> Vec<Request> {
+    pub(super) fn minute(&self, minute: DateTime<Utc>) -> Vec<Request> {
         let number = minute_number(minute);
         let start = minute
             - TimeDelta::seconds(minute.timestamp().rem_euclid(60))

@@ -1,0 +1,165 @@
+//! The service put together, run, and stopped.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::{Cache, CacheConfig};
+use crate::domain::Clock;
+use crate::http;
+use crate::ingest::{Ingest, IngestConfig};
+use crate::jobs::{Jobs, Retention};
+use crate::stats::Stats;
+use crate::store::{self, Store, StoreConfig};
+
+/// How long the writer may take to flush what waits. With the 25 s that requests have, less than the 45 s after which
+/// Kubernetes kills.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(12);
+
+/// How long a job may take to end its piece; cut off, its transaction is rolled back.
+const JOBS_END_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the service needs to start.
+#[derive(Clone)]
+pub struct AppConfig {
+    /// The database.
+    pub store: StoreConfig,
+    /// The caches.
+    pub cache: CacheConfig,
+    /// What is taken in.
+    pub ingest: IngestConfig,
+    /// How long data is kept.
+    pub retention: Retention,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The largest body, bytes.
+    pub max_body_bytes: usize,
+    /// Whether to run maintenance.
+    pub jobs: bool,
+    /// Whether to bring the schema up to date first.
+    pub migrate: bool,
+}
+
+/// A service that is ready to run.
+pub struct Application {
+    address: SocketAddr,
+    server: http::Running,
+    stopping: Arc<AtomicBool>,
+    store: Arc<Store>,
+    ingest: Arc<Ingest>,
+    stats: Arc<Stats>,
+    jobs: Jobs,
+    writer: JoinHandle<()>,
+    writer_stop: CancellationToken,
+    runs_jobs: bool,
+}
+
+impl Application {
+    /// Migrates, connects, and binds the address; requests are answered from here on.
+    ///
+    /// # Errors
+    /// What keeps the service from starting.
+    pub async fn build(config: AppConfig, clock: Clock) -> anyhow::Result<Self> {
+        if config.migrate {
+            for migration in store::migrate(&config.store.url).await? {
+                tracing::info!(migration, "migrated");
+            }
+        }
+        let store = Arc::new(Store::new(&config.store)?);
+        let jobs = Jobs::new(Arc::clone(&store), clock.clone(), config.retention);
+        jobs.synchronise().await.context("the database does not answer as it should")?;
+
+        let writer_stop = CancellationToken::new();
+        let (ingest, writer) = Ingest::start(Arc::clone(&store), clock.clone(), config.ingest, writer_stop.clone());
+        let ingest = Arc::new(ingest);
+        let stats = Arc::new(Stats::new(Arc::clone(&store), Cache::new(&config.cache)?, clock));
+
+        let listener =
+            TcpListener::bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
+        let address = listener.local_addr()?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        let server = http::serve(
+            listener,
+            http::App {
+                stats: Arc::clone(&stats),
+                ingest: Arc::clone(&ingest),
+                max_body_bytes: config.max_body_bytes,
+                stopping: Arc::clone(&stopping),
+                runtime: tokio::runtime::Handle::current(),
+            },
+        )?;
+        Ok(Self { address, server, stopping, store, ingest, stats, jobs, writer, writer_stop, runs_jobs: config.jobs })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The way in for records.
+    #[must_use]
+    pub fn ingest(&self) -> Arc<Ingest> {
+        Arc::clone(&self.ingest)
+    }
+
+    /// The way to answers.
+    #[must_use]
+    pub fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Maintenance by hand.
+    #[must_use]
+    pub fn jobs(&self) -> Jobs {
+        self.jobs.clone()
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
+    }
+
+    /// Serves until `stop` is cancelled, then stops well: requests under way are answered, what waits is flushed, jobs end
+    /// their piece.
+    ///
+    /// # Errors
+    /// Whatever ends the server before it was told to, and records that could not be flushed in time.
+    pub async fn run_until(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let Self { server, stopping, store, jobs, writer, writer_stop, runs_jobs, .. } = self;
+        let jobs_stop = CancellationToken::new();
+        let jobs = runs_jobs.then(|| tokio::spawn(jobs.run(jobs_stop.clone())));
+
+        let served = server.until(async move {
+            stop.cancelled().await;
+            // Balancers that look now send new work elsewhere; what still comes is served.
+            stopping.store(true, Ordering::Relaxed);
+            tracing::info!("stopping");
+        });
+        let served = served.await.context("the server ended");
+
+        // In this order: the writer lives until the last request has its answer.
+        writer_stop.cancel();
+        let flushed = tokio::time::timeout(FLUSHED_WITHIN, writer).await;
+        jobs_stop.cancel();
+        if let Some(mut jobs) = jobs
+            && tokio::time::timeout(JOBS_END_WITHIN, &mut jobs).await.is_err()
+        {
+            jobs.abort();
+        }
+        // Connections whose work was cut off close by themselves; nobody waits for them longer than for a job.
+        let _ = tokio::time::timeout(JOBS_END_WITHIN, store.close()).await;
+        served?;
+        flushed
+            .context("records that were not answered yet could not be flushed in time")?
+            .context("the writer failed")?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}

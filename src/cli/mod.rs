@@ -1,0 +1,117 @@
+//! The command line: `endpoint-stats <command>`.
+//!
+//! Owns: options, output for people, exit codes (0 well, 1 an error, 2 wrong use; `verify` 1 for a difference). Uses: `app`
+//! and what it is made of.
+
+mod demo;
+mod import;
+mod serve;
+mod top;
+mod verify;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::DatabaseOptions;
+use crate::store;
+
+/// Which endpoints are the busiest, the slowest, the most failing: exact rankings over an ordinary Postgres
+///
+/// Every option is an environment variable too: --database-url is DATABASE_URL.
+#[derive(Parser)]
+#[command(name = "endpoint-stats", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring the schema up to date, then serve the API, take in records and run maintenance
+    Serve(Box<serve::ServeCommand>),
+    /// Bring the schema up to date, and nothing else
+    Migrate(MigrateCommand),
+    /// Take in access logs (nginx, Apache, LTSV, JSON lines) or NDJSON records; safe to run again on the same file
+    Import(Box<import::ImportCommand>),
+    /// Print the top endpoints
+    Top(Box<top::TopCommand>),
+    /// Compare the rollups with the raw requests; silent where they agree, exit code 1 where they do not
+    Verify(verify::VerifyCommand),
+    /// Everything at once, with a Postgres of its own and a month of made-up traffic
+    Demo(demo::DemoCommand),
+}
+
+#[derive(Args)]
+struct MigrateCommand {
+    #[command(flatten)]
+    database: DatabaseOptions,
+}
+
+/// Runs the command line.
+pub async fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Serve(command) => {
+            log_to_stdout("info");
+            command.run().await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Migrate(command) => migrate(command).await.map(|()| ExitCode::SUCCESS),
+        Command::Import(command) => command.run().await.map(|()| ExitCode::SUCCESS),
+        Command::Top(command) => command.run().await.map(|()| ExitCode::SUCCESS),
+        Command::Verify(command) => command.run().await,
+        Command::Demo(command) => {
+            log_to_stdout("warn");
+            command.run().await.map(|()| ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        // Whoever read our output has seen enough (`… | head`): that is no failure.
+        if error.chain().any(is_closed_pipe) {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("endpoint-stats: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+async fn migrate(command: MigrateCommand) -> anyhow::Result<()> {
+    let applied = store::migrate(command.database.url()?).await?;
+    for migration in &applied {
+        println!("{migration}");
+    }
+    if applied.is_empty() {
+        println!("The schema is up to date.");
+    }
+    Ok(())
+}
+
+/// Log events: a line of JSON each, or text for people in a terminal. `RUST_LOG` chooses which.
+fn log_to_stdout(level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    if std::io::stdout().is_terminal() { builder.init() } else { builder.json().flatten_event(true).init() }
+}
+
+/// Cancelled by SIGTERM or Ctrl-C; a second one ends the process at once.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let told = stop.clone();
+    tokio::spawn(async move {
+        let mut next = async || tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 };
+        next().await;
+        told.cancel();
+        let code = next().await;
+        std::process::exit(code);
+    });
+    Ok(stop)
+}

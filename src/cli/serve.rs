@@ -1,0 +1,44 @@
+//! `serve`: the service.
+
+use clap::Args;
+
+use super::stop_on_signal;
+use crate::app::{AppConfig, Application};
+use crate::config::{CacheOptions, DataOptions, DatabaseOptions, ServeOptions, Switch};
+use crate::domain::Clock;
+
+#[derive(Args)]
+pub(super) struct ServeCommand {
+    #[command(flatten)]
+    serve: ServeOptions,
+    #[command(flatten)]
+    database: DatabaseOptions,
+    #[command(flatten)]
+    cache: CacheOptions,
+    #[command(flatten)]
+    data: DataOptions,
+}
+
+impl ServeCommand {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        self.serve.validate()?;
+        // Heard from the beginning: a service told to stop while it starts should stop.
+        let stop = stop_on_signal()?;
+        let application = Application::build(self.config()?, Clock::system()).await?;
+        tracing::info!(address = %application.address(), auth = "off", "serving");
+        application.run_until(stop).await
+    }
+
+    fn config(&self) -> anyhow::Result<AppConfig> {
+        Ok(AppConfig {
+            store: self.database.store()?,
+            cache: self.cache.cache(),
+            ingest: self.data.ingest(),
+            retention: self.data.retention(),
+            listen: self.serve.listen,
+            max_body_bytes: usize::try_from(self.serve.max_body_bytes)?,
+            jobs: self.serve.jobs == Switch::On,
+            migrate: self.serve.migrate == Switch::On,
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! `verify`: rollups against raw requests.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::config::DatabaseOptions;
+use crate::store::{Difference, Store};
+
+/// The longest count printed whole; a histogram has thousands of digits.
+const PRINTED_DIGITS: usize = 40;
+
+#[derive(Args)]
+pub(super) struct VerifyCommand {
+    #[command(flatten)]
+    database: DatabaseOptions,
+
+    /// How many differences to print
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    limit: u32,
+}
+
+impl VerifyCommand {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let store = Store::new(&self.database.store()?)?;
+        let mut left = self.limit.max(1);
+        let mut found = false;
+        for day in store.verifiable_days().await?.into_iter().flat_map(|days| days.iter()) {
+            let differences = store.verify_day(day, left).await?;
+            left -= u32::try_from(differences.len())?;
+            found |= !differences.is_empty();
+            for difference in &differences {
+                writeln!(std::io::stdout(), "{}", line(difference))?;
+            }
+            if left == 0 {
+                writeln!(std::io::stdout(), "… and perhaps more: --limit prints more than {}", self.limit)?;
+                break;
+            }
+        }
+        Ok(if found { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+fn line(difference: &Difference) -> String {
+    let Difference { hour, endpoint, what, rollup, raw } = difference;
+    let count = |count: &Option<String>| match count {
+        None => "none".to_owned(),
+        Some(digits) if digits.len() > PRINTED_DIGITS => {
+            format!("…{} ({} digits)", &digits[digits.len() - PRINTED_DIGITS..], digits.len())
+        }
+        Some(digits) => digits.clone(),
+    };
+    let by = match (rollup.as_ref().map(|n| n.parse::<i128>()), raw.as_ref().map(|n| n.parse::<i128>())) {
+        (Some(Ok(rollup)), Some(Ok(raw))) => format!(" (difference {:+})", rollup - raw),
+        _ => String::new(),
+    };
+    format!("{} {endpoint}: {what}: rollup {}, raw {}{by}", hour.format("%Y-%m-%dT%H:%MZ"), count(rollup), count(raw))
+}

@@ -1,0 +1,243 @@
+//! Options: plain data, one struct a concern. The doc comments are the manual: they are what `--help` prints.
+//!
+//! Every option is an environment variable too. Secrets (addresses with passwords) are never printed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use chrono::TimeDelta;
+use clap::{Args, ValueEnum};
+
+use crate::cache::{CacheConfig, Lifetimes};
+use crate::ingest::IngestConfig;
+use crate::jobs::Retention;
+use crate::store::{EndpointCaps, StoreConfig};
+
+/// The database.
+#[derive(Args, Clone)]
+pub struct DatabaseOptions {
+    /// Address of the Postgres database (15 or newer), such as postgres://user:password@host:5432/name
+    #[arg(long, env, hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+
+    /// Connections to Postgres that are kept open
+    #[arg(long, env, default_value_t = 5, value_name = "N")]
+    pub database_pool_min: u32,
+
+    /// Connections to Postgres at most
+    #[arg(long, env, default_value_t = 20, value_name = "N")]
+    pub database_pool_max: u32,
+}
+
+impl DatabaseOptions {
+    /// The address.
+    ///
+    /// # Errors
+    /// One that says what is missing.
+    pub fn url(&self) -> anyhow::Result<&str> {
+        self.database_url.as_deref().context(
+            "DATABASE_URL is missing: set it to the address of a Postgres database, such as \
+             postgres://user:password@localhost:5432/stats, or try `endpoint-stats demo`, which brings its own",
+        )
+    }
+
+    /// What the store needs.
+    ///
+    /// # Errors
+    /// For options that contradict each other or are missing.
+    pub fn store(&self) -> anyhow::Result<StoreConfig> {
+        if self.database_pool_max == 0 || self.database_pool_min > self.database_pool_max {
+            bail!("DATABASE_POOL_MIN must be at most DATABASE_POOL_MAX, and that at least 1");
+        }
+        Ok(StoreConfig {
+            url: self.url()?.to_owned(),
+            pool_min: self.database_pool_min,
+            pool_max: self.database_pool_max,
+        })
+    }
+}
+
+/// The caches.
+#[derive(Args, Clone)]
+pub struct CacheOptions {
+    /// Address of the Redis that replicas share, such as redis://host:6379; without it each has its own cache only
+    #[arg(long, env, hide_env_values = true, value_name = "URL")]
+    pub redis_url: Option<String>,
+
+    /// Connections to Redis at most
+    #[arg(long, env, default_value_t = 10, value_name = "N")]
+    pub redis_pool_max: usize,
+
+    /// How long an answer lives that reaches into the current hour (1 to 5 minutes)
+    #[arg(long, env, default_value = "60s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub cache_ttl_live: Duration,
+
+    /// How long an answer lives that is about closed hours (30 to 60 minutes)
+    #[arg(long, env, default_value = "30min", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub cache_ttl_recent: Duration,
+
+    /// How long an answer lives that is about whole closed days (12 to 24 hours)
+    #[arg(long, env, default_value = "12h", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub cache_ttl_settled: Duration,
+}
+
+/// Memory for answers in the process: some thousand rankings, an eighth of what the service may use in all.
+const LOCAL_CACHE_BYTES: u64 = 16 << 20;
+
+impl CacheOptions {
+    /// What the cache needs.
+    #[must_use]
+    pub fn cache(&self) -> CacheConfig {
+        CacheConfig {
+            redis_url: self.redis_url.clone().filter(|url| !url.is_empty()),
+            pool_max: self.redis_pool_max.max(1),
+            local_bytes: LOCAL_CACHE_BYTES,
+            lifetimes: Lifetimes {
+                live: self.cache_ttl_live,
+                recent: self.cache_ttl_recent,
+                settled: self.cache_ttl_settled,
+            },
+        }
+    }
+}
+
+/// What is taken in, and how long it is kept.
+#[derive(Args, Clone)]
+pub struct DataOptions {
+    /// How long raw requests are kept; 0 for ever
+    #[arg(long, env, default_value = "30d", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub retention_raw: Duration,
+
+    /// How long minutes are kept; 0 for ever
+    #[arg(long, env, default_value = "48h", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub retention_minutes: Duration,
+
+    /// How long hours are kept; 0 for ever
+    #[arg(long, env, default_value = "400d", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub retention_hours: Duration,
+
+    /// The oldest records that are taken; 0 for any
+    #[arg(long, env, default_value = "400d", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub ingest_max_age: Duration,
+
+    /// Endpoints a service may have; the records of further ones count under the route {other}
+    #[arg(long, env, default_value_t = 2_000, value_name = "N")]
+    pub max_endpoints_per_service: u32,
+
+    /// Services there may be; the records of further ones count under the service {other}
+    #[arg(long, env, default_value_t = 500, value_name = "N")]
+    pub max_services: u32,
+
+    /// Records that may wait to be stored at once, some 60 bytes each; more are answered 429
+    #[arg(long, env, default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000), value_name = "N")]
+    pub ingest_queue_records: u32,
+}
+
+impl DataOptions {
+    /// What ingest needs.
+    #[must_use]
+    pub fn ingest(&self) -> IngestConfig {
+        IngestConfig {
+            max_age: limited(self.ingest_max_age),
+            caps: EndpointCaps { per_service: self.max_endpoints_per_service, services: self.max_services },
+            queue_records: self.ingest_queue_records,
+        }
+    }
+
+    /// What maintenance needs.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention {
+            raw: limited(self.retention_raw),
+            minutes: limited(self.retention_minutes),
+            hours: limited(self.retention_hours),
+        }
+    }
+}
+
+/// Zero means no limit, and so does a time longer than any calendar.
+fn limited(time: Duration) -> Option<TimeDelta> {
+    const LONGEST: Duration = Duration::from_secs(1_000 * 366 * 86_400);
+    (!time.is_zero() && time <= LONGEST).then(|| TimeDelta::from_std(time).ok()).flatten()
+}
+
+/// The API.
+#[derive(Args, Clone)]
+pub struct ServeOptions {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, env, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+
+    /// Whether requests need an API key. Keys come with a later version: for now only `off` starts
+    #[arg(long, env, default_value = "off", value_name = "WHETHER")]
+    pub auth: Auth,
+
+    /// Listen on an address that is not loopback although anyone who reaches it may read and write
+    #[arg(long)]
+    pub i_know_auth_is_off: bool,
+
+    /// The largest body of records, bytes, compressed or not
+    #[arg(long, env, default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(1_024..=(1 << 30)), value_name = "BYTES")]
+    pub max_body_bytes: u64,
+
+    /// Whether this replica runs maintenance
+    #[arg(long, env, default_value = "on", value_name = "WHETHER")]
+    pub jobs: Switch,
+
+    /// Whether the schema is brought up to date first
+    #[arg(long, env = "MIGRATE", default_value = "on", value_name = "WHETHER")]
+    pub migrate: Switch,
+}
+
+/// Whether requests need an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Auth {
+    /// They do.
+    Required,
+    /// They do not.
+    Off,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+impl ServeOptions {
+    /// Refuses what would not be safe.
+    ///
+    /// # Errors
+    /// One that says what to do instead.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        if self.auth == Auth::Required {
+            bail!(
+                "AUTH=required needs API keys, which this version does not have yet; on loopback start with AUTH=off"
+            );
+        }
+        if !self.listen.ip().is_loopback() && !self.i_know_auth_is_off {
+            bail!(
+                "{} can be reached from other machines, and without API keys anyone there may read and write; listen on \
+                 127.0.0.1 behind a proxy that knows its clients, or add --i-know-auth-is-off",
+                self.listen
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_is_for_ever() {
+        assert_eq!(limited(Duration::ZERO), None);
+        assert_eq!(limited(Duration::from_secs(86_400)), Some(TimeDelta::days(1)));
+        assert_eq!(limited(Duration::MAX), None);
+    }
+}
