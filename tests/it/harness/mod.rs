@@ -1,0 +1,179 @@
+//! Starts what the tests need, once, and makes each test a service of its own.
+//!
+//! One Postgres and one Redis serve all tests of a run; each test has its own database, copied from a migrated template, and
+//! its own numbered Redis database. Both servers end with this process, however it ends. `TEST_DATABASE_URL` and
+//! `TEST_REDIS_URL` name servers to use instead.
+
+pub mod data;
+pub mod process;
+pub mod servers;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use endpoint_stats::app::{AppConfig, Application};
+use endpoint_stats::cache::CacheConfig;
+use endpoint_stats::domain::{Clock, HandSetClock};
+use endpoint_stats::ingest::IngestConfig;
+use endpoint_stats::jobs::{Jobs, Retention};
+use endpoint_stats::store::{EndpointCaps, Store, StoreConfig};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use servers::Database;
+
+/// The instant at which the hand-set clock of a test stands, unless it says otherwise: a Saturday morning.
+pub const NOW: &str = "2026-11-21T10:20:30Z";
+
+/// An instant.
+pub fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap_or_else(|_| panic!("{text} is no instant"))
+}
+
+/// A running service with a database of its own.
+pub struct TestApp {
+    pub address: SocketAddr,
+    pub clock: HandSetClock,
+    pub jobs: Jobs,
+    pub store: Arc<Store>,
+    pub client: reqwest::Client,
+    pub database: Database,
+    stop: CancellationToken,
+    running: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+/// How a test's service differs from the usual one.
+pub struct Setup {
+    pub now: DateTime<Utc>,
+    pub max_body_bytes: usize,
+    pub ingest: IngestConfig,
+    pub retention: Retention,
+    pub redis_url: Option<String>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            now: at(NOW),
+            max_body_bytes: 16 << 20,
+            ingest: IngestConfig {
+                max_age: Some(chrono::TimeDelta::days(400)),
+                caps: EndpointCaps { per_service: 2_000, services: 500 },
+                queue_records: 400_000,
+            },
+            retention: Retention {
+                raw: Some(chrono::TimeDelta::days(30)),
+                minutes: Some(chrono::TimeDelta::hours(48)),
+                hours: Some(chrono::TimeDelta::days(400)),
+            },
+            redis_url: None,
+        }
+    }
+}
+
+impl TestApp {
+    /// The usual service: clock at [`NOW`], no Redis, jobs only by hand.
+    pub async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    pub async fn with(setup: Setup) -> Self {
+        let database = Database::create().await;
+        Self::on(database, setup).await
+    }
+
+    /// A service on a database that is there already.
+    pub async fn on(database: Database, setup: Setup) -> Self {
+        let clock = HandSetClock::at(setup.now);
+        let config = AppConfig {
+            store: StoreConfig { url: database.url().to_owned(), pool_min: 0, pool_max: 6 },
+            cache: CacheConfig { redis_url: setup.redis_url, pool_max: 4, ..CacheConfig::default() },
+            ingest: setup.ingest,
+            retention: setup.retention,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            max_body_bytes: setup.max_body_bytes,
+            jobs: false,
+            migrate: false,
+        };
+        let application = Application::build(config, clock.clock()).await.expect("the service starts");
+        let (address, jobs, store) = (application.address(), application.jobs(), application.store());
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(application.run_until(stop.clone()));
+        let client = reqwest::Client::new();
+        Self { address, clock, jobs, store, client, database, stop, running: Some(running) }
+    }
+
+    /// Stops the service as SIGTERM does, and fails if it does not stop well.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        if let Some(running) = self.running.take() {
+            running.await.expect("no panic").expect("stops well");
+        }
+    }
+
+    /// A request to a path of this service.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.address))
+    }
+
+    /// The answer to a question, from Postgres, not from a cache.
+    pub async fn get(&self, path: &str) -> Value {
+        let response = self.request(Method::GET, path).header("Cache-Control", "no-cache").send().await.unwrap();
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert_eq!(status, StatusCode::OK, "GET {path}: {text}");
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("GET {path}: not JSON: {text}"))
+    }
+
+    /// Sends records as NDJSON.
+    pub async fn post_ndjson(&self, body: impl Into<reqwest::Body>) -> Response {
+        self.post("application/x-ndjson", body).send().await.unwrap()
+    }
+
+    /// A POST of records that is not sent yet.
+    pub fn post(&self, content_type: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
+        self.request(Method::POST, "/api/v1/requests").header("Content-Type", content_type).body(body)
+    }
+
+    /// Sends records and insists that all are accepted.
+    pub async fn accept(&self, records: &[Value]) {
+        let lines: Vec<String> = records.iter().map(Value::to_string).collect();
+        let response = self.post_ndjson(lines.join("\n")).await;
+        let status = response.status();
+        let answer = response.text().await.unwrap();
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["accepted"], records.len(), "{answer}");
+    }
+
+    /// Folds all deltas.
+    pub async fn fold(&self) {
+        self.jobs.fold(&CancellationToken::new()).await.expect("fold");
+    }
+
+    /// Refreshes the daily view, due or not.
+    pub async fn refresh(&self) {
+        self.jobs.refresh(true).await.expect("refresh");
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A record with the usual service, method and status.
+pub fn record(timestamp: &str, route: &str, response_time_ms: f64) -> Value {
+    serde_json::json!({
+        "timestamp": timestamp,
+        "service": "shop",
+        "method": "GET",
+        "route": route,
+        "status": 200,
+        "response_time_ms": response_time_ms,
+    })
+}

@@ -1,0 +1,10 @@
+//! The specification, as tests: over HTTP and the command line, on a real Postgres and a real Redis.
+//!
+//! | module | what it holds the service to |
+//! |---|---|
+//! | `schema` | migrations, also by five at once; every statement fits the schema; every column is explained |
+
+#![expect(unreachable_pub, reason = "in a binary of tests `pub` only says what a module offers the others")]
+
+mod harness;
+mod schema;
