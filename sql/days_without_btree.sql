@@ -1,16 +1,23 @@
 -- name: closed days of requests that still lack their btree
 -- $1: the first day that is not closed. Oldest first. An index left invalid by a broken build counts as lacking.
-SELECT to_date(right(child.relname, 8), 'YYYYMMDD') AS day
-FROM pg_inherits
-JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid
-WHERE pg_inherits.inhparent = 'requests'::regclass
-  AND to_date(right(child.relname, 8), 'YYYYMMDD') < $1::date
+WITH days AS (
+    -- CASE, since the planner may look at the name of any table before it knows which are partitions.
+    SELECT
+        child.oid, right(child.relname, 8) AS suffix,
+        CASE WHEN child.relname ~ '^requests_[0-9]{8}$' THEN to_date(right(child.relname, 8), 'YYYYMMDD') END AS day
+    FROM pg_inherits
+    JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid
+    WHERE pg_inherits.inhparent = 'requests'::regclass
+)
+SELECT days.day
+FROM days
+WHERE days.day < $1::date
   AND NOT EXISTS (
       SELECT
       FROM pg_index
       JOIN pg_class AS index ON index.oid = pg_index.indexrelid
-      WHERE pg_index.indrelid = child.oid
+      WHERE pg_index.indrelid = days.oid
         AND pg_index.indisvalid
-        AND index.relname = 'idx_requests_endpoint_timestamp_' || right(child.relname, 8)
+        AND index.relname = 'idx_requests_endpoint_timestamp_' || days.suffix
   )
-ORDER BY day
+ORDER BY days.day
