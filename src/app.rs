@@ -134,7 +134,7 @@ impl Application {
     pub async fn run_until(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Self { server, stopping, store, jobs, writer, writer_stop, runs_jobs, .. } = self;
         let jobs_stop = CancellationToken::new();
-        let jobs = runs_jobs.then(|| tokio::spawn(jobs.run(jobs_stop.clone())));
+        let mut jobs = tokio::spawn(jobs.run(runs_jobs, jobs_stop.clone()));
 
         let served = server.until(async move {
             stop.cancelled().await;
@@ -148,9 +148,7 @@ impl Application {
         writer_stop.cancel();
         let flushed = tokio::time::timeout(FLUSHED_WITHIN, writer).await;
         jobs_stop.cancel();
-        if let Some(mut jobs) = jobs
-            && tokio::time::timeout(JOBS_END_WITHIN, &mut jobs).await.is_err()
-        {
+        if tokio::time::timeout(JOBS_END_WITHIN, &mut jobs).await.is_err() {
             jobs.abort();
         }
         // Connections whose work was cut off close by themselves; nobody waits for them longer than for a job.

@@ -121,8 +121,9 @@ impl Jobs {
         self.store.prepare_days(&days, (now - SETTLING).date_naive()).await
     }
 
-    /// Runs every job at its time until `stop`; a job that is running ends its piece.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Keeps the clock and the horizons right, and, where `maintain` says so, runs every job at its time, until `stop`; a job
+    /// that is running ends its piece.
+    pub async fn run(self, maintain: bool, stop: CancellationToken) {
         let every = |period| {
             let mut interval = tokio::time::interval(period);
             // A tick that was missed while a job took long is not made up for: the job did then what there was to do.
@@ -137,10 +138,12 @@ impl Jobs {
                 () = stop.cancelled() => break,
                 _ = fold.tick() => {
                     log("synchronise", self.synchronise().await.map(Attempt::Performed));
-                    log("fold", self.fold(&stop).await);
+                    if maintain {
+                        log("fold", self.fold(&stop).await);
+                    }
                 }
-                _ = refresh.tick() => log("refresh", self.refresh(false).await),
-                _ = partitions.tick() => log("partitions", self.partitions().await),
+                _ = refresh.tick(), if maintain => log("refresh", self.refresh(false).await),
+                _ = partitions.tick(), if maintain => log("partitions", self.partitions().await),
             }
         }
     }

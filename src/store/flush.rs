@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use chrono::{DateTime, DurationRound as _, NaiveDate, TimeDelta, Utc};
-use sqlx::{Acquire as _, PgConnection, Row as _};
+use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::copy::CopyBody;
 use super::{ANSWER, Horizons, Store, StoreError, sql, within};
@@ -13,6 +13,9 @@ use crate::domain::{Counters, EndpointId};
 
 /// Longest wait for one `COPY`: a flush of the largest size takes some 200 ms here, and the disk may be busy.
 const COPY: Duration = Duration::from_secs(6);
+
+/// A transaction whose statements Postgres itself ends a little before [`COPY`] is over.
+const BEGIN_FLUSH: &str = "BEGIN; SET LOCAL statement_timeout = '5500ms'";
 
 /// Bytes of a raw row in `COPY`'s binary format, without its trace id.
 const ROW_BYTES: usize = 60;
@@ -74,7 +77,7 @@ impl Store {
         self.ensure_days(&bodies.days).await?;
 
         let mut lease = self.lease().await?;
-        let mut transaction = within(ANSWER, lease.connection().begin()).await?;
+        let mut transaction = within(ANSWER, lease.connection().begin_with(BEGIN_FLUSH)).await?;
         let outcomes = claim_keys(&mut transaction, batches).await?;
         if outcomes.iter().any(|outcome| *outcome != BatchOutcome::Stored) {
             let fresh = batches.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == BatchOutcome::Stored);

@@ -7,18 +7,16 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{Acquire as _, AssertSqlSafe, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::{ANSWER, Horizons, State, Store, StoreError, sql, within};
 
 /// Longest wait for one piece of maintenance.
 const PIECE: Duration = Duration::from_secs(10 * 60);
 
-/// The same for Postgres, a little less, so that it says no before the line is cut.
-const PIECE_STATEMENT_TIMEOUT: &str = "SET LOCAL statement_timeout = '595s'";
-
-/// Longest wait for a table lock: whoever waits for one makes everybody behind wait too.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
+/// A transaction with the time that maintenance needs: statements that Postgres itself ends a little before [`PIECE`] is
+/// over, and little patience with table locks, since whoever waits for one makes everybody behind wait too.
+const BEGIN_PIECE: &str = "BEGIN; SET LOCAL statement_timeout = '595s'; SET LOCAL lock_timeout = '5s'";
 
 /// The lock under which rollups are written and the view is refreshed.
 const ROLLUPS_LOCK: &str = "rollups";
@@ -46,7 +44,7 @@ impl Store {
     /// [`StoreError`]; nothing was moved.
     pub async fn fold(&self, today: NaiveDate, limit: u32) -> Result<Attempt<FoldedDeltas>, StoreError> {
         let mut lease = self.lease().await?;
-        let mut transaction = within(ANSWER, lease.connection().begin()).await?;
+        let mut transaction = within(ANSWER, lease.connection().begin_with(BEGIN_PIECE)).await?;
         if !try_lock(&mut transaction, ROLLUPS_LOCK).await? {
             return Ok(Attempt::Skipped);
         }
@@ -67,7 +65,7 @@ impl Store {
     /// [`StoreError`]; the view is as it was.
     pub async fn refresh(&self, today: NaiveDate, always: bool) -> Result<Attempt<bool>, StoreError> {
         let mut lease = self.lease().await?;
-        let mut transaction = within(ANSWER, lease.connection().begin()).await?;
+        let mut transaction = within(ANSWER, lease.connection().begin_with(BEGIN_PIECE)).await?;
         if !try_lock(&mut transaction, ROLLUPS_LOCK).await? {
             return Ok(Attempt::Skipped);
         }
@@ -142,10 +140,7 @@ impl Store {
     }
 }
 
-/// Takes the lock until the end of the transaction, and gives the transaction the time that maintenance needs.
+/// Takes the lock until the end of the transaction, unless another has it.
 async fn try_lock(transaction: &mut PgConnection, name: &str) -> Result<bool, StoreError> {
-    for setting in [PIECE_STATEMENT_TIMEOUT, LOCK_TIMEOUT] {
-        within(ANSWER, sqlx::query(setting).execute(&mut *transaction)).await?;
-    }
     within(ANSWER, sqlx::query_scalar(sql::TRY_LOCK.sql).bind(name).fetch_one(&mut *transaction)).await
 }

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
-use sqlx::{Acquire as _, Row as _};
+use sqlx::{Connection as _, Row as _};
 
 use super::{ANSWER, Store, StoreError, sql, within};
 
 /// Longest wait for one day: a day of 86 million requests takes about a minute.
 const DAY: Duration = Duration::from_secs(20 * 60);
+
+/// A transaction whose statements Postgres itself ends a little before [`DAY`] is over.
+const BEGIN_DAY: &str = "BEGIN; SET LOCAL statement_timeout = '1195s'";
 
 /// An hour of an endpoint in which the rollup says something else than the raw requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +51,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn verifiable_days(&self) -> Result<Option<VerifiedDays>, StoreError> {
         let mut lease = self.lease().await?;
-        let mut transaction = within(ANSWER, lease.connection().begin()).await?;
-        within(ANSWER, sqlx::query("SET LOCAL statement_timeout = '1195s'").execute(&mut *transaction)).await?;
+        let mut transaction = within(ANSWER, lease.connection().begin_with(BEGIN_DAY)).await?;
         let row = within(DAY, sqlx::query(sql::VERIFY_RANGE.sql).fetch_one(&mut *transaction)).await?;
         within(ANSWER, transaction.commit()).await?;
         lease.give_back();
@@ -66,8 +68,7 @@ impl Store {
         let midnight = |day: NaiveDate| day.and_time(chrono::NaiveTime::MIN).and_utc();
         let next = day + Days::new(1);
         let mut lease = self.lease().await?;
-        let mut transaction = within(ANSWER, lease.connection().begin()).await?;
-        within(ANSWER, sqlx::query("SET LOCAL statement_timeout = '1195s'").execute(&mut *transaction)).await?;
+        let mut transaction = within(ANSWER, lease.connection().begin_with(BEGIN_DAY)).await?;
         let rows = within(
             DAY,
             sqlx::query(sql::VERIFY_DAY.sql)
