@@ -95,7 +95,7 @@ impl WindowRequest {
     /// [`InvalidWindow::NotAnInstant`].
     pub fn instant(text: &str) -> Result<DateTime<Utc>, InvalidWindow> {
         if let Ok(day) = text.parse::<NaiveDate>() {
-            return Ok(start_of(day));
+            return Some(start_of(day)).filter(in_range).ok_or(InvalidWindow::NotAnInstant);
         }
         if let Ok(ms) = text.parse::<i64>() {
             return DateTime::from_timestamp_millis(ms).filter(in_range).ok_or(InvalidWindow::NotAnInstant);
