@@ -111,7 +111,8 @@ impl Timestamp<'_> {
                 }
                 // A float far outside i64 saturates, and no such microsecond is an instant.
                 DateTime::from_timestamp_micros((ms * 1_000.0).round() as i64).ok_or_else(|| {
-                    invalid("timestamp-in-future", "must be epoch milliseconds; this looks like a finer unit")
+                    let code = if ms < 0.0 { "timestamp-too-old" } else { "timestamp-in-future" };
+                    invalid(code, "must be epoch milliseconds; this looks like a finer unit")
                 })?
             }
         };
@@ -262,6 +263,7 @@ mod tests {
             (Timestamp::EpochMs(9_223_372_036_854_775_808.0), "timestamp-in-future"),
             (Timestamp::EpochMs(f64::MAX), "timestamp-in-future"),
             (Timestamp::EpochMs(-1.0), "timestamp-too-old"),
+            (Timestamp::EpochMs(f64::MIN), "timestamp-too-old"),
         ] {
             assert_eq!(timestamp.read(accepted()).map_err(|error| error.code), Err(code), "{timestamp:?}");
         }
