@@ -49,7 +49,7 @@ impl BodyType {
 }
 
 /// Reads and decompresses a body of at most `limit` bytes, compressed and not.
-pub(super) async fn read(request: &HttpRequest, payload: Payload, limit: usize) -> Result<Vec<u8>, ApiError> {
+pub(super) async fn read(request: &HttpRequest, payload: &mut Payload, limit: usize) -> Result<Vec<u8>, ApiError> {
     let mut decoder = Decoder::of(request, limit)?;
     let announced =
         request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -57,7 +57,6 @@ pub(super) async fn read(request: &HttpRequest, payload: Payload, limit: usize) 
         return Err(ApiError::BodyTooLarge { limit });
     }
     tokio::time::timeout(ARRIVES_WITHIN, async {
-        let mut payload = payload;
         let mut received = 0;
         while let Some(chunk) = payload.next().await {
             // The client went away or broke the framing: nobody reads the answer.

@@ -1,6 +1,10 @@
 //! `POST` of records.
 
-use actix_web::web::{self, Data, Payload};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::web::{self, Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use sha2::{Digest as _, Sha256};
 
@@ -16,14 +20,43 @@ const PARSED_IN_PLACE_BYTES: usize = 64 * 1024;
 /// The longest idempotency key.
 const KEY_MAX_BYTES: usize = 255;
 
-pub(super) async fn ingest(app: Data<App>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, ApiError> {
-    Params::of(&request)?.finish()?;
-    let body_type = BodyType::of(&request)?;
-    let key = idempotency_key(&request)?;
+pub(super) async fn ingest(app: Data<App>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
+    match take(&app, &request, &mut payload).await {
+        Ok(answer) => answer,
+        Err(error) => error.response().map_body(|_, said| Unread { said, _payload: payload }.boxed()),
+    }
+}
+
+/// A refusal, and what was not read of the body it refuses.
+///
+/// Once nobody holds the payload of a chunked body, actix reads the rest of it and throws it away, for as long as it comes:
+/// a client that is slow on purpose would keep its connection for ever. While the payload is held, actix answers, leaves
+/// the client a second to read the answer, and closes.
+struct Unread {
+    said: BoxBody,
+    _payload: Payload,
+}
+
+impl MessageBody for Unread {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.said.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.get_mut().said).poll_next(context)
+    }
+}
+
+async fn take(app: &App, request: &HttpRequest, payload: &mut Payload) -> Result<HttpResponse, ApiError> {
+    Params::of(request)?.finish()?;
+    let body_type = BodyType::of(request)?;
+    let key = idempotency_key(request)?;
     if app.ingest.is_full() {
         return Err(ApiError::QueueFull);
     }
-    let body = body::read(&request, payload, app.max_body_bytes).await?;
+    let body = body::read(request, payload, app.max_body_bytes).await?;
 
     let accepted = app.ingest.accepted_times();
     let read = move || {
