@@ -140,8 +140,14 @@ impl Store {
         // sqlx bounds the wait in its queue and the dialling, but not the ping of a connection that lay idle.
         let connection = tokio::time::timeout(CONNECT + Duration::from_millis(200), self.pool.acquire())
             .await
-            .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))??;
-        Ok(Lease(Some(connection)))
+            .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))?;
+        match connection.map_err(StoreError::from) {
+            Ok(connection) => Ok(Lease(Some(connection))),
+            // Whatever keeps us out (a database that lets nobody in, a password that is being changed), it is not the
+            // statement's fault, and nothing was done.
+            Err(StoreError::Unexpected(error)) => Err(StoreError::Unavailable(error)),
+            Err(error) => Err(error),
+        }
     }
 }
 
