@@ -3,10 +3,14 @@
 //! | module | what it holds the service to |
 //! |---|---|
 //! | `model` | every answer equals plain counting, after any history; and the model notices a broken service |
+//! | `ingest` | the ways in for records, batches that count once, what a full queue, a lost connection or a lost client does |
+//! | `bad_input` | RELIABILITY.md section 5: each input is refused by name, stores nothing and harms nobody |
 //! | `schema` | migrations, also by five at once; every statement fits the schema; every column is explained |
 
 #![expect(unreachable_pub, reason = "in a binary of tests `pub` only says what a module offers the others")]
 
+mod bad_input;
 mod harness;
 mod model;
+mod ingest;
 mod schema;

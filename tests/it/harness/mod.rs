@@ -4,6 +4,7 @@
 //! its own numbered Redis database. Both servers end with this process, however it ends. `TEST_DATABASE_URL` and
 //! `TEST_REDIS_URL` name servers to use instead.
 
+pub mod compressed;
 pub mod data;
 pub mod process;
 pub mod servers;
@@ -40,7 +41,8 @@ pub struct TestApp {
     pub jobs: Jobs,
     pub store: Arc<Store>,
     pub client: reqwest::Client,
-    pub database: Database,
+    /// Shared, since two services may have one database.
+    pub database: Arc<Database>,
     stop: CancellationToken,
     running: Option<JoinHandle<anyhow::Result<()>>>,
 }
@@ -86,7 +88,8 @@ impl TestApp {
     }
 
     /// A service on a database that is there already.
-    pub async fn on(database: Database, setup: Setup) -> Self {
+    pub async fn on(database: impl Into<Arc<Database>>, setup: Setup) -> Self {
+        let database = database.into();
         let clock = HandSetClock::at(setup.now);
         let config = AppConfig {
             store: StoreConfig { url: database.url().to_owned(), pool_min: 0, pool_max: 6 },
