@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::window::{Window, floor_day, floor_hour};
+use super::window::{floor_day, floor_hour};
 
 /// Decides every lifetime and every `Cache-Control`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,15 +16,14 @@ pub enum Freshness {
 }
 
 impl Freshness {
-    /// The freshness of an answer about `window`, given at `now`.
+    /// The freshness of an answer about `[from, to)`, given at `now`.
+    ///
+    /// Takes the instants, not a window: what is read may have been widened beyond the longest window that can be asked for.
     #[must_use]
-    pub fn of(window: Window, now: DateTime<Utc>) -> Self {
-        if window.to() > floor_hour(now) {
+    pub fn of(from: DateTime<Utc>, to: DateTime<Utc>, now: DateTime<Utc>) -> Self {
+        if to > floor_hour(now) {
             Self::Live
-        } else if window.to() <= floor_day(now)
-            && floor_day(window.from()) == window.from()
-            && floor_day(window.to()) == window.to()
-        {
+        } else if to <= floor_day(now) && floor_day(from) == from && floor_day(to) == to {
             Self::Settled
         } else {
             Self::Recent
@@ -37,8 +36,7 @@ mod tests {
     use super::*;
 
     fn freshness(from: &str, to: &str) -> Freshness {
-        let window = Window::between(from.parse().unwrap(), to.parse().unwrap()).unwrap();
-        Freshness::of(window, "2026-11-21T10:20:30Z".parse().unwrap())
+        Freshness::of(from.parse().unwrap(), to.parse().unwrap(), "2026-11-21T10:20:30Z".parse().unwrap())
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     StatsError, WindowRead,
 };
 use crate::cache::Entry;
-use crate::domain::{Freshness, Window};
+use crate::domain::Freshness;
 
 /// What can be asked. Equal questions have equal keys, however they were written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -106,7 +106,7 @@ impl Stats {
             }
         };
         let WindowRead { from, to } = window;
-        Ok(Entry::new(Bytes::from(body), now, Freshness::of(Window::between(from, to)?, now)))
+        Ok(Entry::new(Bytes::from(body), now, Freshness::of(from, to, now)))
     }
 }
 
