@@ -5,6 +5,7 @@
 //! | `model` | every answer equals plain counting, after any history; and the model notices a broken service |
 //! | `ingest` | the ways in for records, batches that count once, what a full queue, a lost connection or a lost client does |
 //! | `bad_input` | RELIABILITY.md section 5: each input is refused by name, stores nothing and harms nobody |
+//! | `layers` | each module uses only what stands to its right on the map of `lib.rs` |
 //! | `schema` | migrations, also by five at once; every statement fits the schema; every column is explained |
 
 #![expect(unreachable_pub, reason = "in a binary of tests `pub` only says what a module offers the others")]
@@ -13,4 +14,5 @@ mod bad_input;
 mod harness;
 mod model;
 mod ingest;
+mod layers;
 mod schema;
