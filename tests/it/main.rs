@@ -5,6 +5,7 @@
 //! | `model` | every answer equals plain counting, after any history; and the model notices a broken service |
 //! | `ingest` | the ways in for records, batches that count once, what a full queue, a lost connection or a lost client does |
 //! | `bad_input` | RELIABILITY.md section 5: each input is refused by name, stores nothing and harms nobody |
+//! | `histogram` | the latency histogram adds up in Postgres as it does in Rust |
 //! | `layers` | each module uses only what stands to its right on the map of `lib.rs` |
 //! | `schema` | migrations, also by five at once; every statement fits the schema; every column is explained |
 
@@ -14,5 +15,6 @@ mod bad_input;
 mod harness;
 mod model;
 mod ingest;
+mod histogram;
 mod layers;
 mod schema;
