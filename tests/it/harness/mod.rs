@@ -41,7 +41,7 @@ pub struct TestApp {
     pub jobs: Jobs,
     pub store: Arc<Store>,
     pub client: reqwest::Client,
-    /// Shared, since two services may have one database.
+    /// Shared, so that replicas can be started on it; dropped with the last of them.
     pub database: Arc<Database>,
     stop: CancellationToken,
     running: Option<JoinHandle<anyhow::Result<()>>>,
@@ -87,7 +87,7 @@ impl TestApp {
         Self::on(database, setup).await
     }
 
-    /// A service on a database that is there already.
+    /// A service on a database that is there already; on [`TestApp::database`] of another, its second replica.
     pub async fn on(database: impl Into<Arc<Database>>, setup: Setup) -> Self {
         let database = database.into();
         let clock = HandSetClock::at(setup.now);
