@@ -5,6 +5,7 @@
 //! | `model` | every answer equals plain counting, after any history; and the model notices a broken service |
 //! | `ingest` | the ways in for records, batches that count once, what a full queue, a lost connection or a lost client does |
 //! | `bad_input` | RELIABILITY.md section 5: each input is refused by name, stores nothing and harms nobody |
+//! | `questions` | every answer over HTTP: figures, windows, filters, forms, headers, and one snapshot while data comes in |
 //! | `cache` | what the caches may save and what they must never change: replicas, garbage, Redis away, late data |
 //! | `histogram` | the latency histogram adds up in Postgres as it does in Rust |
 //! | `layers` | each module uses only what stands to its right on the map of `lib.rs` |
@@ -19,4 +20,5 @@ mod model;
 mod ingest;
 mod histogram;
 mod layers;
+mod questions;
 mod schema;
