@@ -4,6 +4,9 @@
 //! again when the same file is read once more, and also when the file has grown since: its old last piece ends in the middle
 //! of what is now a longer one, and only what lies behind is new. Lines that look alike are told apart, since what stands
 //! before them differs.
+//!
+//! A last line without an end is a piece of its own: it may be half a line of a log that is being written, and then it will
+//! be another line next time. In a piece with others it would change the name of all of them, and all would count twice.
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, BufRead};
@@ -25,6 +28,8 @@ pub(super) struct Line {
     pub(super) text: String,
     /// Hash of the file up to the end of this line.
     hash: [u8; 32],
+    /// Whether a line feed follows.
+    ended: bool,
 }
 
 /// Lines that are stored together.
@@ -108,7 +113,8 @@ impl<R: BufRead> Chunks<R> {
                 self.ahead.drain(..=last);
                 continue;
             }
-            let lines: Vec<Line> = self.ahead.drain(..).collect();
+            let half = self.ahead.len() > 1 && self.ahead.back().is_some_and(|line| !line.ended);
+            let lines: Vec<Line> = self.ahead.drain(..self.ahead.len() - usize::from(half)).collect();
             let hash = lines.last().map(|line| line.hash).unwrap_or_default();
             return Ok(Some(Piece { key: self.key(&hash), hash, lines }));
         }
@@ -122,15 +128,18 @@ impl<R: BufRead> Chunks<R> {
         let mut bytes = Vec::new();
         while self.ahead.len() < PIECE_LINES {
             bytes.clear();
-            if !read_line(&mut self.input, &mut bytes)? {
-                break;
-            }
+            let ended = match read_line(&mut self.input, &mut bytes)? {
+                End::OfFile => break,
+                End::OfLine => true,
+                End::OfFileInLine => false,
+            };
             self.hasher.update((bytes.len() as u64).to_be_bytes());
             self.hasher.update(&bytes);
             self.ahead.push_back(Line {
                 number: self.next_number,
                 text: String::from_utf8_lossy(&bytes).into_owned(),
                 hash: self.hasher.clone().finalize().into(),
+                ended,
             });
             self.next_number += 1;
         }
@@ -138,10 +147,19 @@ impl<R: BufRead> Chunks<R> {
     }
 }
 
-/// Reads a line without its end into `line`; `false` at the end of the file. A log that is being written may end in half a
-/// line; it is read as it is, so a file that is to be imported again should end in a whole one.
-fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    let mut any = false;
+/// What reading a line came to.
+enum End {
+    /// There was none.
+    OfFile,
+    /// It.
+    OfLine,
+    /// The end of the file, without a line feed.
+    OfFileInLine,
+}
+
+/// Reads a line without its end into `line`.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<End> {
+    let mut read = End::OfFile;
     loop {
         let available = match input.fill_buf() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -150,7 +168,6 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
         if available.is_empty() {
             break;
         }
-        any = true;
         let end = available.iter().position(|byte| *byte == b'\n');
         let part = &available[..end.unwrap_or(available.len())];
         let room = LINE_MAX_BYTES.saturating_sub(line.len());
@@ -158,13 +175,15 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
         let used = end.map_or(available.len(), |end| end + 1);
         input.consume(used);
         if end.is_some() {
+            read = End::OfLine;
             break;
         }
+        read = End::OfFileInLine;
     }
     if line.last() == Some(&b'\r') {
         line.pop();
     }
-    Ok(any)
+    Ok(read)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -214,6 +233,15 @@ mod tests {
         assert_eq!((second.iter().map(|(_, lines)| *lines).sum::<usize>(), known), (13_000, 7_000));
         let both: Vec<String> = keys(&first).into_iter().chain(keys(&second)).collect();
         assert_eq!(pieces(&text(0..20_000), &both), (vec![], 20_000));
+    }
+
+    #[test]
+    fn a_last_line_that_was_cut_changes_no_other_when_it_is_whole() {
+        let whole = text(0..7_000);
+        let (first, _) = pieces(&whole[..whole.len() - 4], &[]);
+        assert_eq!(first.iter().map(|(_, lines)| *lines).collect::<Vec<_>>(), [5_000, 1_999, 1]);
+        let (second, known) = pieces(&whole, &keys(&first));
+        assert_eq!((second.iter().map(|(_, lines)| *lines).sum::<usize>(), known), (1, 6_999));
     }
 
     #[test]
