@@ -9,7 +9,11 @@
 //! | `cache` | what the caches may save and what they must never change: replicas, garbage, Redis away, late data |
 //! | `histogram` | the latency histogram adds up in Postgres as it does in Rust |
 //! | `layers` | each module uses only what stands to its right on the map of `lib.rs` |
+//! | `import` | logs and records go in whole, once, with rejects named by line; also after kills and when a file has grown |
 //! | `schema` | migrations, also by five at once; every statement fits the schema; every column is explained |
+//! | `shutdown` | SIGTERM and SIGKILL under load, with Postgres well, held up and out of reach |
+//! | `trainticket` | two days of a real system: counts exact, percentiles within the bound |
+//! | `verify` | silent on a good database; names whatever was tampered with |
 
 #![expect(unreachable_pub, reason = "in a binary of tests `pub` only says what a module offers the others")]
 
@@ -21,4 +25,8 @@ mod ingest;
 mod histogram;
 mod layers;
 mod questions;
+mod import;
 mod schema;
+mod shutdown;
+mod trainticket;
+mod verify;
