@@ -24,7 +24,9 @@ impl ServeCommand {
         self.serve.validate()?;
         // Heard from the beginning: a service told to stop while it starts should stop.
         let stop = stop_on_signal()?;
-        let application = Application::build(self.config()?, Clock::system()).await?;
+        let build = Application::build(self.config()?, Clock::system());
+        // Starting may take long: another replica that migrates is waited for. Cut off, a migration is rolled back.
+        let Some(application) = stop.run_until_cancelled(build).await.transpose()? else { return Ok(()) };
         tracing::info!(address = %application.address(), auth = "off", "serving");
         application.run_until(stop).await
     }
