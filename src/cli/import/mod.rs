@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -184,14 +185,14 @@ impl ImportCommand {
             println!("  An old log comes in with INGEST_MAX_AGE=0, or moved to the present with --shift-to-now.");
         }
         if summary.overflowed_beyond_raw > 0 {
-            let kept = humantime::format_duration(self.data.retention_raw);
+            let kept = span(self.data.retention_raw);
             println!(
                 "  {} records are older than {kept} (RETENTION_RAW): counted, but not kept one by one",
                 grouped(summary.overflowed_beyond_raw)
             );
         }
         if summary.beyond_hours > 0 {
-            let kept = humantime::format_duration(self.data.retention_hours);
+            let kept = span(self.data.retention_hours);
             println!(
                 "  {} records are older than {kept} (RETENTION_HOURS): maintenance will drop them",
                 grouped(summary.beyond_hours)
@@ -331,6 +332,15 @@ fn open(file: &Path, bar: &ProgressBar) -> io::Result<Box<dyn BufRead + Send>> {
     } else {
         Box::new(buffered)
     })
+}
+
+/// Whole days as days: humantime makes "1year 1month 4days …" of 400 of them.
+fn span(time: Duration) -> String {
+    const DAY: u64 = 86_400;
+    match time.as_secs() {
+        seconds if time.subsec_nanos() == 0 && seconds % DAY == 0 => format!("{} days", seconds / DAY),
+        _ => humantime::format_duration(time).to_string(),
+    }
 }
 
 /// Drawn on standard error where that is a terminal, and nowhere else.
