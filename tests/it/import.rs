@@ -332,6 +332,19 @@ async fn an_import_that_was_killed_again_and_again_is_exact_once_it_ran_to_its_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_imports_of_one_file_at_once_each_line_is_taken_by_one() {
+    let folder = TempDir::new().unwrap();
+    let path = file(&folder, "access.log", log(Utc::now() - TimeDelta::hours(3), 0..6 * PIECE));
+    let database = Database::create().await;
+    let files = [path.as_str()];
+    let (one, other) = tokio::join!(import(&database, &files), import(&database, &files));
+    let imported = |told: &str| told.split_once(" records in").unwrap().0.replace(',', "").parse::<usize>().unwrap();
+    assert_eq!(imported(&one) + imported(&other), 6 * PIECE, "{one}{other}");
+    assert_eq!(requests(&database).await, 6 * PIECE as i64);
+    assert_verified(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_old_log_gets_a_hint_and_comes_in_either_way_that_it_names() {
     let folder = TempDir::new().unwrap();
     let old = file(&folder, "old.log", log("2015-05-17T10:00:00Z".parse().unwrap(), 0..12));
@@ -342,8 +355,11 @@ async fn an_old_log_gets_a_hint_and_comes_in_either_way_that_it_names() {
 
     let told = import(&database, &[&old, "--ingest-max-age", "0"]).await;
     assert!(told.starts_with("12 records in, 0 rejected\n"), "{told}");
-    assert!(told.contains("12 records are older than 30days (RETENTION_RAW)"), "{told}");
-    assert!(told.contains("(RETENTION_HOURS): maintenance will drop them"), "{told}");
+    assert!(told.contains("12 records are older than 30 days (RETENTION_RAW)"), "{told}");
+    assert!(
+        told.contains("12 records are older than 400 days (RETENTION_HOURS): maintenance will drop them"),
+        "{told}"
+    );
     assert_eq!(requests(&database).await, 0);
 
     let database = Database::create().await;
@@ -362,7 +378,7 @@ async fn records_older_than_raw_requests_are_kept_are_told_and_counted() {
     let path = file(&folder, "access.log", mixed);
     let database = Database::create().await;
     let told = import(&database, &[&path]).await;
-    let expected = "13 records in, 0 rejected\n  8 records are older than 30days (RETENTION_RAW): counted, but not kept one by one\n";
+    let expected = "13 records in, 0 rejected\n  8 records are older than 30 days (RETENTION_RAW): counted, but not kept one by one\n";
     assert_eq!(told, expected);
     assert_eq!(requests(&database).await, 5);
     assert_eq!(ranking(&database, "requests").await["total"]["requests"], 13);

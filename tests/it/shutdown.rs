@@ -189,6 +189,15 @@ async fn assert_alive(address: &str) {
     }
 }
 
+async fn until_somebody_waits_for_a_lock(database: &Database) {
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while database.number(waiting).await == 0 {
+        assert!(Instant::now() < deadline, "nobody waits for the lock");
+    }
+}
+
 /// Every answer is "not stored, or not known; try again", in words.
 async fn assert_all_told_to_try_again(answers: JoinSet<reqwest::Result<Response>>) {
     for answer in answers.join_all().await {
@@ -202,6 +211,45 @@ async fn assert_all_told_to_try_again(answers: JoinSet<reqwest::Result<Response>
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_while_it_waits_for_another_to_migrate_it_stops() {
+    let database = Database::create().await;
+    let migrating = database.connect().await;
+    let lock = "SELECT pg_advisory_lock(hashtext('endpoint_stats'), hashtext('migrate'))";
+    migrating.batch_execute(lock).await.unwrap();
+    let child = process::command(&["serve"])
+        .env("DATABASE_URL", database.url())
+        .env("LISTEN", "127.0.0.1:0")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    until_somebody_waits_for_a_lock(&database).await;
+    terminate(&child);
+    assert_stops_well(child, STOPS_WITHIN).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_twice_to_stop_it_ends_at_once() {
+    let database = Database::create().await;
+    let (mut child, address) = process::serve(&database, &SETTINGS).await;
+    let clients = connected_clients(&address).await;
+    let holder = database.connect().await;
+    holder.batch_execute("BEGIN; LOCK TABLE requests IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let answers = post_again(clients, &address);
+    until_somebody_waits_for_a_lock(&database).await;
+    terminate(&child);
+    // It has heard the first once it takes no new connections.
+    let deadline = Instant::now() + STOPS_WITHIN;
+    while reqwest::get(format!("{address}/livez")).await.is_ok() {
+        assert!(Instant::now() < deadline, "it does not hear");
+    }
+    terminate(&child);
+    let status = tokio::time::timeout(STOPS_WITHIN, child.wait()).await.expect("ends").unwrap();
+    // As a shell tells of a process that SIGTERM ended.
+    assert_eq!(status.code(), Some(143));
+    drop(answers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn told_to_stop_while_postgres_holds_its_batches_it_stops_in_time_and_answers_everyone() {
     let database = Database::create().await;
     let (child, address) = process::serve(&database, &SETTINGS).await;
@@ -210,12 +258,7 @@ async fn told_to_stop_while_postgres_holds_its_batches_it_stops_in_time_and_answ
     let holder = database.connect().await;
     holder.batch_execute("BEGIN; LOCK TABLE requests IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let answers = post_again(clients, &address);
-    let waiting =
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while database.number(waiting).await == 0 {
-        assert!(Instant::now() < deadline, "no batch waits for the lock");
-    }
+    until_somebody_waits_for_a_lock(&database).await;
     assert_alive(&address).await;
     terminate(&child);
     let took = assert_stops_well(child, STOPS_WITHOUT_POSTGRES_WITHIN).await;

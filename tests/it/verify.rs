@@ -2,6 +2,7 @@
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::{TestApp, at, process};
 
@@ -93,6 +94,35 @@ async fn a_good_database_is_verified_in_silence() {
     assert_eq!(verify(&app, &[]).await, (Some(0), String::new()));
     app.refresh().await;
     assert_eq!(verify(&app, &[]).await, (Some(0), String::new()));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_in_and_is_folded_while_it_is_verified_is_no_difference() {
+    let app = TestApp::start().await;
+    let verified = CancellationToken::new();
+    let (runs, (), ()) = tokio::join!(
+        async {
+            let mut runs = Vec::new();
+            for _ in 0..6 {
+                runs.push(verify(&app, &[]).await);
+            }
+            verified.cancel();
+            runs
+        },
+        async {
+            while !verified.is_cancelled() {
+                app.accept(&records()).await;
+            }
+        },
+        async {
+            while !verified.is_cancelled() {
+                app.fold().await;
+            }
+        },
+    );
+    assert!(runs.iter().all(|run| *run == (Some(0), String::new())), "{runs:?}");
+    assert!(app.database.number("SELECT count(*) FROM requests").await > 0);
     app.stop().await;
 }
 
