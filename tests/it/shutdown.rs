@@ -289,7 +289,6 @@ async fn way_to(database: &Database, silent: CancellationToken) -> String {
                     }
                     // Neither end hears that the other has gone.
                     std::future::pending::<()>().await;
-                    drop(there);
                 }
                 std::future::pending::<()>().await;
             });

@@ -129,9 +129,9 @@ impl<R: BufRead> Chunks<R> {
         while self.ahead.len() < PIECE_LINES {
             bytes.clear();
             let ended = match read_line(&mut self.input, &mut bytes)? {
-                End::OfFile => break,
-                End::OfLine => true,
-                End::OfFileInLine => false,
+                End::Nothing => break,
+                End::LineFeed => true,
+                End::File => false,
             };
             self.hasher.update((bytes.len() as u64).to_be_bytes());
             self.hasher.update(&bytes);
@@ -147,19 +147,19 @@ impl<R: BufRead> Chunks<R> {
     }
 }
 
-/// What reading a line came to.
+/// Where a line ended.
 enum End {
-    /// There was none.
-    OfFile,
-    /// It.
-    OfLine,
-    /// The end of the file, without a line feed.
-    OfFileInLine,
+    /// There was no line.
+    Nothing,
+    /// At a line feed.
+    LineFeed,
+    /// At the end of the file.
+    File,
 }
 
 /// Reads a line without its end into `line`.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<End> {
-    let mut read = End::OfFile;
+    let mut read = End::Nothing;
     loop {
         let available = match input.fill_buf() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -175,10 +175,10 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<End> {
         let used = end.map_or(available.len(), |end| end + 1);
         input.consume(used);
         if end.is_some() {
-            read = End::OfLine;
+            read = End::LineFeed;
             break;
         }
-        read = End::OfFileInLine;
+        read = End::File;
     }
     if line.last() == Some(&b'\r') {
         line.pop();
