@@ -6,6 +6,7 @@
 mod demo;
 mod import;
 mod serve;
+mod table;
 mod top;
 mod verify;
 

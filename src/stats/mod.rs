@@ -24,7 +24,7 @@ pub use endpoint::{EndpointAnswer, EndpointQuery, RequestsAnswer, RequestsQuery,
 pub use figures::Figures;
 pub use overview::{OverviewAnswer, OverviewQuery};
 pub use question::{Answered, Question};
-pub use ranking::{RankingAnswer, RankingQuery};
+pub use ranking::{Previous, RankedRow, RankingAnswer, RankingQuery, Total};
 
 use crate::cache::{Cache, Lifetimes};
 use crate::domain::{Clock, InvalidWindow, Window};

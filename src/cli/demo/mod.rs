@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{stop_on_signal, top};
+use super::{stop_on_signal, table};
 use crate::app::{AppConfig, Application};
 use crate::cache::CacheConfig;
 use crate::config::DataOptions;
@@ -40,6 +40,12 @@ const SEED: u64 = 20_261_121;
 
 /// Minutes on their way to the writer at once; it puts many into one transaction.
 const MINUTES_IN_FLIGHT: usize = 1_000;
+
+/// How often a minute is offered to the writer before the demo gives up.
+const TRIES: u32 = 5;
+
+/// How long it waits in between.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How often live traffic comes in.
 const LIVE_EVERY: Duration = Duration::from_millis(500);
@@ -106,7 +112,8 @@ impl DemoCommand {
                 min_requests: 0,
                 compare_previous: false,
             };
-            println!("\nThe slowest endpoints of the last 30 days:\n\n{}\n", top::table(&stats.ranking(&query).await?));
+            let ranking = table::table(&stats.ranking(&query).await?, table::width());
+            println!("\nThe slowest endpoints of the last 30 days:\n\n{ranking}\n");
             let address = application.address();
             println!("Live traffic is coming in. Look at  http://{address}/  or ask:\n");
             for question in
@@ -234,9 +241,29 @@ async fn live_traffic(shop: Shop, ingest: Arc<Ingest>, stop: CancellationToken) 
 }
 
 async fn submit(ingest: Arc<Ingest>, requests: Vec<Request>, key: Option<String>) -> anyhow::Result<()> {
+    let body_hash = key.as_deref().map(|key| Sha256::digest(key).into()).unwrap_or_default();
+    let key = key.map(|key| IdempotencyKey { key, body_hash });
+    // On a busy machine a thousand minutes at once may wait longer for a connection than the store lets them. With a key
+    // nothing counts twice.
+    let mut tries_left = if key.is_some() { TRIES } else { 1 };
+    loop {
+        tries_left -= 1;
+        match ingest.submit(parsed(&ingest, &requests)?, key.clone()).await {
+            // Stopping while live traffic comes in is nothing to tell.
+            Ok(_) | Err(IngestError::Stopping) => return Ok(()),
+            Err(IngestError::Flush(_) | IngestError::QueueFull) if tries_left > 0 => {
+                tokio::time::sleep(TRY_AGAIN_AFTER).await;
+            }
+            Err(error) => return Err(error).context("the demo's traffic"),
+        }
+    }
+}
+
+/// The requests as a body of the API would be read.
+fn parsed(ingest: &Ingest, requests: &[Request]) -> anyhow::Result<Parsed> {
     let mut parsed = Parsed::default();
     let accepted = ingest.accepted_times();
-    for request in &requests {
+    for request in requests {
         let trace_id = format!("{:032x}", request.trace_id);
         let fields = RecordFields {
             timestamp: Timestamp::Instant(request.timestamp),
@@ -250,13 +277,7 @@ async fn submit(ingest: Arc<Ingest>, requests: Vec<Request>, key: Option<String>
         let taken = parsed.batch.push(&fields, accepted);
         taken.map_err(|error| anyhow::anyhow!("{}: {}", error.field.unwrap_or("record"), error.reason))?;
     }
-    let body_hash = key.as_deref().map(|key| Sha256::digest(key).into()).unwrap_or_default();
-    let key = key.map(|key| IdempotencyKey { key, body_hash });
-    match ingest.submit(parsed, key).await {
-        // Stopping while live traffic comes in is nothing to tell.
-        Ok(_) | Err(IngestError::Stopping) => Ok(()),
-        Err(error) => Err(error).context("the demo's traffic"),
-    }
+    Ok(parsed)
 }
 
 /// What the keys of the demo's minutes begin with.
