@@ -1,6 +1,6 @@
 //! Options: plain data, one struct a concern. The doc comments are the manual: they are what `--help` prints.
 //!
-//! Every option is an environment variable too. Secrets (addresses with passwords) are never printed.
+//! Every option that takes a value is an environment variable too. Secrets (addresses with passwords) are never printed.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl DatabaseOptions {
     /// # Errors
     /// One that says what is missing.
     pub fn url(&self) -> anyhow::Result<&str> {
-        self.database_url.as_deref().context(
+        self.database_url.as_deref().filter(|url| !url.is_empty()).context(
             "DATABASE_URL is missing: set it to the address of a Postgres database, such as \
              postgres://user:password@localhost:5432/stats, or try `endpoint-stats demo`, which brings its own",
         )
@@ -233,6 +233,13 @@ impl ServeOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_address_is_a_missing_one() {
+        let database_url = Some(String::new());
+        let options = DatabaseOptions { database_url, database_pool_min: 5, database_pool_max: 20 };
+        assert!(options.url().unwrap_err().to_string().starts_with("DATABASE_URL is missing"));
+    }
 
     #[test]
     fn zero_is_for_ever() {

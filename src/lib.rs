@@ -1,4 +1,56 @@
-//! endpoint-stats
+//! `endpoint-stats` answers one question: which endpoints are the busiest, the slowest, the most failing, now and over the
+//! last month? It takes in a record of every finished HTTP request, keeps exact aggregates beside the records in an ordinary
+//! Postgres, and ranks endpoints from the aggregates, so that the answer costs the same however many requests there were.
+//!
+//! # The map
+//!
+//! In reading order. The head of each module says what it owns and what it may use.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`domain`] | the words as types: record, endpoint, route, window, counters, the histogram that adds up |
+//! | [`store`] | Postgres: one statement a file in `sql/`, `COPY`, transactions, the sorting of errors |
+//! | [`cache`] | finished answers, in the process and in Redis |
+//! | [`ingest`] | from the bytes of a body to the answer after `COMMIT` |
+//! | [`stats`] | questions and their answers: ranking, overview, one endpoint, days |
+//! | [`jobs`] | maintenance: fold, refresh, partitions |
+//! | [`http`] | the table of routes, bounded bodies, statuses, headers, the page at `/` |
+//! | [`app`] | all of it put together, run, and stopped in the right order |
+//! | [`cli`] | the commands, and what people read in a terminal |
+//! | [`config`] | options as plain data |
+//! | [`access_log`] | lines of web servers' logs, for `import` |
+//! | [`embedded`] | a Postgres of one's own, for `demo` and the tests |
+//!
+//! Arrows go one way. Each module uses only what stands to its right:
+//!
+//! ```text
+//! main → cli → app → http → { stats, ingest, jobs } → { store, cache } → domain
+//!
+//!        access_log → domain     config: plain data     embedded: stands alone
+//! ```
+//!
+//! Only `store` knows sqlx, only `cache` knows Redis, only `http` knows actix.
+//!
+//! # Three ways through the house
+//!
+//! **A record.** `POST /api/v1/requests` arrives in [`http`], which reads the body up to a limit, unpacks it into the same
+//! limit, and hands it to [`ingest::read_json`] or [`ingest::read_ndjson`]. Each record becomes domain types or an error with
+//! its index; the good ones go on. [`ingest::Ingest::submit`] looks up the numbers of their endpoints, takes room in a bounded
+//! queue (none left: 429) and waits. The writer takes whatever has gathered as soon as one of three flushes is free. A flush
+//! is one transaction of [`store`]: claim the idempotency keys, `COPY` the raw rows sorted by endpoint, `COPY` their counts as
+//! deltas, `COMMIT`. Only then is the client answered. A batch whose key is known gets the answer it was given before.
+//!
+//! **A question.** `GET /api/v1/endpoints/top?by=p95&window=30d` becomes a [`stats::Question`]; everything in it is parsed, so
+//! equal questions have equal keys. [`stats::Stats::ask`] looks in the process, then in Redis; whoever asks the same meanwhile
+//! waits for the one that works. Found nowhere, one statement of [`store`] returns the counters of every endpoint over the
+//! window: whole days from the materialized view, hours around them, minutes at the edges, and the deltas not folded yet, all
+//! in one snapshot. They are ranked here, and the answer becomes bytes once. [`domain::Freshness`] of the window decides how
+//! long they may be kept.
+//!
+//! **A tick.** [`jobs::Jobs::run`] wakes, tries the advisory lock of its job, and skips if another replica has it. A fold moves
+//! deltas into minutes and hours and notes which closed days changed; a refresh brings the daily view up to date if a day has
+//! closed or changed; the partitions job makes the days ahead and gives closed days their index. A job has no input: it reads
+//! from the database what there is to do, so the next tick is its retry.
 
 pub mod access_log;
 pub mod app;

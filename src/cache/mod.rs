@@ -2,7 +2,7 @@
 //!
 //! Owns: the table of lifetimes, the key's namespace, connections to Redis. Uses: `domain`.
 //!
-//! Properties: Redis can only ever save work. It has [`REDIS_DEADLINE`] for all it does for a request; away, slow or
+//! Properties: Redis can only ever save work. It has `REDIS_DEADLINE` for all it does for a request; away, slow or
 //! holding garbage, it counts as having nothing. An entry carries the hash of its bytes, so what is cut or foreign is told
 //! from an answer. One computation a key at a time in this process: whoever asks meanwhile waits for it.
 

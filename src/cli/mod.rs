@@ -22,7 +22,7 @@ use crate::store;
 
 /// Which endpoints are the busiest, the slowest, the most failing: exact rankings over an ordinary Postgres
 ///
-/// Every option is an environment variable too: --database-url is DATABASE_URL.
+/// Options that show [env: NAME] can also be set by that environment variable.
 #[derive(Parser)]
 #[command(name = "endpoint-stats", version, max_term_width = 100)]
 pub struct Cli {
@@ -74,8 +74,20 @@ pub async fn run() -> ExitCode {
         if error.chain().any(is_closed_pipe) {
             return ExitCode::SUCCESS;
         }
-        eprintln!("endpoint-stats: {error:#}");
+        eprintln!("endpoint-stats: {}", told(&error));
         ExitCode::FAILURE
+    })
+}
+
+/// An error and its causes on one line. Some name their cause themselves; it is not said again.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut told, cause| {
+        let cause = cause.to_string();
+        if !told.contains(&cause) {
+            told.push_str(if told.is_empty() { "" } else { ": " });
+            told.push_str(&cause);
+        }
+        told
     })
 }
 
@@ -115,4 +127,15 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
         std::process::exit(code);
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("no route").context("not connected: no route").context("top");
+        assert_eq!(told(&error), "top: not connected: no route");
+    }
 }

@@ -176,8 +176,8 @@ fn per_second(rate: f64) -> String {
     match rate {
         rate if rate >= 100.0 => grouped(rate.round() as u64),
         rate if rate >= 1.0 => format!("{rate:.1}"),
-        rate if rate >= 0.01 => format!("{rate:.3}"),
-        rate => format!("{rate:.5}"),
+        rate if rate >= 0.01 || rate == 0.0 => format!("{rate:.2}"),
+        _ => "<0.01".to_owned(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns: the table of routes, bodies and query strings, statuses and headers. Uses: `stats`, `ingest`, `domain`.
 //!
 //! actix runs its handlers on worker threads, each with a runtime of its own that ends with the server. What speaks to
-//! Postgres or Redis runs on the main runtime ([`App::on_main`]): a connection dialled on a worker's runtime would die with
+//! Postgres or Redis runs on the main runtime (`App::on_main`): a connection dialled on a worker's runtime would die with
 //! it, while the writer still has batches to flush; and work that a client asked for ends well even if the client goes.
 
 mod body;

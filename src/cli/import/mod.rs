@@ -181,7 +181,7 @@ impl ImportCommand {
         if hidden > 0 {
             println!("  … and {} more", grouped(hidden));
         }
-        if summary.imported == 0 && summary.rejected > 0 {
+        if summary.imported == 0 && summary.first_rejects.iter().any(|reject| reject.contains("days old")) {
             println!("  An old log comes in with INGEST_MAX_AGE=0, or moved to the present with --shift-to-now.");
         }
         if summary.overflowed_beyond_raw > 0 {
