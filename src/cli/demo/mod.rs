@@ -188,11 +188,12 @@ async fn fill(
     let bar = ProgressBar::new(minutes.len() as u64);
     bar.set_style(ProgressStyle::with_template("A month of traffic {wide_bar} {percent}% {eta}")?);
     let mut under_way = JoinSet::new();
-    for minute in minutes {
+    for (sent, minute) in minutes.into_iter().enumerate() {
         if stop.is_cancelled() {
             break;
         }
-        if under_way.len() >= MINUTES_IN_FLIGHT
+        // Few at first: until the endpoints have their numbers, each minute asks the database for them.
+        if under_way.len() >= MINUTES_IN_FLIGHT.min(4 + sent / 8)
             && let Some(ended) = under_way.join_next().await
         {
             ended??;
@@ -243,8 +244,7 @@ async fn live_traffic(shop: Shop, ingest: Arc<Ingest>, stop: CancellationToken) 
 async fn submit(ingest: Arc<Ingest>, requests: Vec<Request>, key: Option<String>) -> anyhow::Result<()> {
     let body_hash = key.as_deref().map(|key| Sha256::digest(key).into()).unwrap_or_default();
     let key = key.map(|key| IdempotencyKey { key, body_hash });
-    // On a busy machine a thousand minutes at once may wait longer for a connection than the store lets them. With a key
-    // nothing counts twice.
+    // On a busy machine so many minutes at once may wait longer than the store lets them. With a key nothing counts twice.
     let mut tries_left = if key.is_some() { TRIES } else { 1 };
     loop {
         tries_left -= 1;
