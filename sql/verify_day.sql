@@ -48,7 +48,8 @@ rollup AS (
     GROUP BY endpoint_id, hour
 )
 SELECT
-    hour, endpoint_id, endpoints.service, endpoints.method, endpoints.route, difference.what, difference.rollup, difference.raw
+    hour, endpoint_id, endpoints.service, endpoints.method, endpoints.route, difference.what,
+    'rollup' AS told_by, difference.rollup AS told, 'raw' AS known_from, difference.raw AS known
 FROM rollup
 FULL JOIN raw USING (endpoint_id, hour)
 LEFT JOIN endpoints ON endpoints.id = endpoint_id

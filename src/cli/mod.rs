@@ -57,7 +57,7 @@ pub async fn run() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Serve(command) => {
-            log_to_stdout("info");
+            log_to_stdout("info,actix_server=warn,refinery_core=warn,tokio_postgres=warn");
             command.run().await.map(|()| ExitCode::SUCCESS)
         }
         Command::Migrate(command) => migrate(command).await.map(|()| ExitCode::SUCCESS),

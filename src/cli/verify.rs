@@ -1,4 +1,4 @@
-//! `verify`: rollups against raw requests.
+//! `verify`: rollups against what they were made of.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -28,7 +28,7 @@ impl VerifyCommand {
         let mut found = false;
         for day in store.verifiable_days().await?.into_iter().flat_map(|days| days.iter()) {
             let differences = store.verify_day(day, left).await?;
-            left -= u32::try_from(differences.len())?;
+            left = left.saturating_sub(u32::try_from(differences.len())?);
             found |= !differences.is_empty();
             for difference in &differences {
                 writeln!(std::io::stdout(), "{}", line(difference))?;
@@ -43,17 +43,18 @@ impl VerifyCommand {
 }
 
 fn line(difference: &Difference) -> String {
-    let Difference { hour, endpoint, what, rollup, raw } = difference;
-    let count = |count: &Option<String>| match count {
-        None => "none".to_owned(),
+    let Difference { hour, endpoint, what, told, known } = difference;
+    let count = |(name, count): &(String, Option<String>)| match count {
+        None => format!("{name} none"),
         Some(digits) if digits.len() > PRINTED_DIGITS => {
-            format!("…{} ({} digits)", &digits[digits.len() - PRINTED_DIGITS..], digits.len())
+            format!("{name} …{} ({} digits)", &digits[digits.len() - PRINTED_DIGITS..], digits.len())
         }
-        Some(digits) => digits.clone(),
+        Some(digits) => format!("{name} {digits}"),
     };
-    let by = match (rollup.as_ref().map(|n| n.parse::<i128>()), raw.as_ref().map(|n| n.parse::<i128>())) {
-        (Some(Ok(rollup)), Some(Ok(raw))) => format!(" (difference {:+})", rollup - raw),
+    let number = |(_, count): &(String, Option<String>)| count.as_ref().and_then(|digits| digits.parse::<i128>().ok());
+    let by = match (number(told), number(known)) {
+        (Some(told), Some(known)) => format!(" (difference {:+})", told - known),
         _ => String::new(),
     };
-    format!("{} {endpoint}: {what}: rollup {}, raw {}{by}", hour.format("%Y-%m-%dT%H:%MZ"), count(rollup), count(raw))
+    format!("{} {endpoint}: {what}: {}, {}{by}", hour.format("%Y-%m-%dT%H:%MZ"), count(told), count(known))
 }

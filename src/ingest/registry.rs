@@ -2,9 +2,15 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
 
 use crate::domain::{Endpoint, EndpointId, Route, Service};
 use crate::store::{EndpointCaps, Store, StoreError};
+
+/// Longest wait for somebody else's question about endpoints.
+const TURN: Duration = Duration::from_secs(4);
 
 /// The number under which an endpoint's records are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +26,9 @@ pub(super) struct Registry {
     store: Arc<Store>,
     caps: EndpointCaps,
     known: RwLock<Known>,
+    /// Held by whoever asks the database. The first batches of a fresh process all meet the same unknown endpoints; each
+    /// would otherwise take a connection of its own, to be told the same.
+    asking: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -57,7 +66,7 @@ fn nowhere_else(endpoint: &Endpoint) -> Endpoint {
 
 impl Registry {
     pub(super) fn new(store: Arc<Store>, caps: EndpointCaps) -> Self {
-        Self { store, caps, known: RwLock::default() }
+        Self { store, caps, known: RwLock::default(), asking: Mutex::default() }
     }
 
     /// The numbers of `endpoints`, in their order.
@@ -65,6 +74,8 @@ impl Registry {
         if let Some(numbers) = self.all_known(endpoints) {
             return Ok(numbers);
         }
+        let asking = tokio::time::timeout(TURN, self.asking.lock()).await;
+        let _turn = asking.map_err(|_| StoreError::TimedOut)?;
         let unknown: BTreeSet<&Endpoint> = {
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
             endpoints.iter().filter(|endpoint| known.find(endpoint).is_none()).collect()

@@ -61,6 +61,11 @@ pub struct StoreConfig {
     pub pool_max: u32,
 }
 
+/// An address of a database that is none. It is not repeated, since it may hold a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("DATABASE_URL is not an address of a Postgres database")]
+pub struct InvalidDatabaseUrl;
+
 /// From when on the finer data is kept; `None`: from the beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Horizons {
@@ -90,16 +95,19 @@ impl Store {
     /// Prepares connections to the database; dials when the first is needed.
     ///
     /// # Errors
-    /// [`StoreError::Unexpected`] for an address that is none.
-    pub fn new(config: &StoreConfig) -> Result<Self, StoreError> {
-        let options = PgConnectOptions::from_str(&config.url)?.application_name("endpoint-stats").options([
-            ("statement_timeout", STATEMENT),
-            ("timezone", "UTC"),
-            // Compiling a statement takes longer than the longest question.
-            ("jit", "off"),
-            // `$6 IS NULL OR endpoint_id = $6` uses the right index only when planned for the values at hand.
-            ("plan_cache_mode", "force_custom_plan"),
-        ]);
+    /// [`InvalidDatabaseUrl`].
+    pub fn new(config: &StoreConfig) -> Result<Self, InvalidDatabaseUrl> {
+        let options = PgConnectOptions::from_str(&config.url)
+            .map_err(|_| InvalidDatabaseUrl)?
+            .application_name("endpoint-stats")
+            .options([
+                ("statement_timeout", STATEMENT),
+                ("timezone", "UTC"),
+                // Compiling a statement takes longer than the longest question.
+                ("jit", "off"),
+                // `$6 IS NULL OR endpoint_id = $6` uses the right index only when planned for the values at hand.
+                ("plan_cache_mode", "force_custom_plan"),
+            ]);
         let pool = PgPoolOptions::new()
             .min_connections(config.pool_min)
             .max_connections(config.pool_max)

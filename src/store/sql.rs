@@ -58,6 +58,8 @@ pub(super) const VERIFY_DAY: Statement =
     Statement { file: "verify_day.sql", sql: include_str!("../../sql/verify_day.sql") };
 pub(super) const VERIFY_RANGE: Statement =
     Statement { file: "verify_range.sql", sql: include_str!("../../sql/verify_range.sql") };
+pub(super) const VERIFY_ROLLUPS: Statement =
+    Statement { file: "verify_rollups.sql", sql: include_str!("../../sql/verify_rollups.sql") };
 
 /// Every statement, for the test that prepares each against the migrated schema.
 pub const ALL: &[Statement] = &[
@@ -88,4 +90,5 @@ pub const ALL: &[Statement] = &[
     TRY_SESSION_LOCK,
     VERIFY_DAY,
     VERIFY_RANGE,
+    VERIFY_ROLLUPS,
 ];

@@ -1,8 +1,9 @@
-//! Rollups against raw requests.
+//! Rollups against what they were made of: hours against raw requests, minutes and the daily view against hours.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, Row as _};
 
 use super::{ANSWER, Store, StoreError, sql, within};
@@ -13,19 +14,19 @@ const DAY: Duration = Duration::from_secs(20 * 60);
 /// A transaction whose statements Postgres itself ends a little before [`DAY`] is over.
 const BEGIN_DAY: &str = "BEGIN; SET LOCAL statement_timeout = '1195s'";
 
-/// An hour of an endpoint in which the rollup says something else than the raw requests.
+/// An hour (or, of the daily view, a day) of an endpoint in which a rollup says something else than what it was made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Beginning of the hour.
+    /// Beginning of the hour or day.
     pub hour: DateTime<Utc>,
     /// `service method route`, or the bare number of an endpoint that is not in the table.
     pub endpoint: String,
     /// Which count differs.
     pub what: String,
-    /// What the rollup says; `None` where it has no row.
-    pub rollup: Option<String>,
-    /// What the raw requests say; `None` where there are none.
-    pub raw: Option<String>,
+    /// The rollup, and what it says; `None` where it has no row.
+    pub told: (String, Option<String>),
+    /// What it was made of, and what that says; `None` where there is nothing.
+    pub known: (String, Option<String>),
 }
 
 /// The days that can be compared: those whose raw requests are kept.
@@ -60,7 +61,8 @@ impl Store {
         Ok(first.zip(last).map(|(first, last)| VerifiedDays { first, last }))
     }
 
-    /// Where the hours of `day` do not say what its raw requests say; at most `limit` differences.
+    /// Where, on `day`, the hours do not say what the raw requests say, or the minutes or the daily view not what the hours
+    /// say; at most `limit` differences of each kind.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -69,33 +71,31 @@ impl Store {
         let next = day + Days::new(1);
         let mut lease = self.lease().await?;
         let mut transaction = within(ANSWER, lease.connection().begin_with(BEGIN_DAY)).await?;
-        let rows = within(
-            DAY,
-            sqlx::query(sql::VERIFY_DAY.sql)
-                .bind(midnight(day))
-                .bind(midnight(next))
-                .bind(i64::from(limit))
-                .fetch_all(&mut *transaction),
-        )
-        .await?;
+        let mut differences = Vec::new();
+        // Each statement compares within a snapshot of its own, so neither minds what comes in between.
+        for statement in [sql::VERIFY_DAY, sql::VERIFY_ROLLUPS] {
+            let query = sqlx::query(statement.sql).bind(midnight(day)).bind(midnight(next)).bind(i64::from(limit));
+            for row in within(DAY, query.fetch_all(&mut *transaction)).await? {
+                differences.push(difference(&row)?);
+            }
+        }
         within(ANSWER, transaction.commit()).await?;
         lease.give_back();
-        rows.iter()
-            .map(|row| {
-                let parts =
-                    [row.try_get::<Option<String>, _>("service")?, row.try_get("method")?, row.try_get("route")?];
-                let endpoint = match parts {
-                    [Some(service), Some(method), Some(route)] => format!("{service} {method} {route}"),
-                    _ => format!("endpoint {}", row.try_get::<i32, _>("endpoint_id")?),
-                };
-                Ok(Difference {
-                    hour: row.try_get("hour")?,
-                    endpoint,
-                    what: row.try_get("what")?,
-                    rollup: row.try_get("rollup")?,
-                    raw: row.try_get("raw")?,
-                })
-            })
-            .collect()
+        Ok(differences)
     }
+}
+
+fn difference(row: &PgRow) -> Result<Difference, sqlx::Error> {
+    let parts = [row.try_get::<Option<String>, _>("service")?, row.try_get("method")?, row.try_get("route")?];
+    let endpoint = match parts {
+        [Some(service), Some(method), Some(route)] => format!("{service} {method} {route}"),
+        _ => format!("endpoint {}", row.try_get::<i32, _>("endpoint_id")?),
+    };
+    Ok(Difference {
+        hour: row.try_get("hour")?,
+        endpoint,
+        what: row.try_get("what")?,
+        told: (row.try_get("told_by")?, row.try_get("told")?),
+        known: (row.try_get("known_from")?, row.try_get("known")?),
+    })
 }

@@ -1,4 +1,4 @@
-//! What comes in wrong, row by row of RELIABILITY.md section 5.
+//! What comes in wrong, row by row: B1 to B14 of the list of bad inputs that the service is held to.
 //!
 //! | module | rows |
 //! |---|---|
@@ -130,7 +130,7 @@ impl Trial {
     }
 }
 
-/// Insists that an answer is a problem as RFC 9457 and DESIGN.md have it.
+/// Insists that an answer is a problem as RFC 9457 and the API have it.
 async fn problem(what: &str, response: Response, status: u16, code: &str) -> Value {
     let headers = response.headers().clone();
     let (told_status, text) = answer(what, response).await;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `model` | every answer equals plain counting, after any history; and the model notices a broken service |
 //! | `ingest` | the ways in for records, batches that count once, what a full queue, a lost connection or a lost client does |
-//! | `bad_input` | RELIABILITY.md section 5: each input is refused by name, stores nothing and harms nobody |
+//! | `bad_input` | each bad input is refused by name, stores nothing and harms nobody |
 //! | `questions` | every answer over HTTP: figures, windows, filters, forms, headers, and one snapshot while data comes in |
 //! | `cache` | what the caches may save and what they must never change: replicas, garbage, Redis away, late data |
 //! | `histogram` | the latency histogram adds up in Postgres as it does in Rust |
@@ -21,12 +21,12 @@
 mod bad_input;
 mod cache;
 mod harness;
-mod model;
-mod ingest;
 mod histogram;
-mod layers;
-mod questions;
 mod import;
+mod ingest;
+mod layers;
+mod model;
+mod questions;
 mod readme;
 mod schema;
 mod shutdown;

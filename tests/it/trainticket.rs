@@ -12,7 +12,7 @@ use crate::harness::{TestApp, at, data};
 /// Records to a request.
 const BATCH: usize = 5_000;
 
-/// What DESIGN.md promises of a percentile.
+/// What is promised of a percentile.
 const BOUND: f64 = 0.044;
 
 /// An HTTP server span.

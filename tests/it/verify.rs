@@ -240,3 +240,34 @@ async fn days_whose_raw_requests_are_no_longer_kept_are_not_compared() {
     assert_eq!(verify(&app, &[]).await, (Some(0), String::new()));
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn minutes_and_the_daily_view_are_compared_with_the_hours() {
+    let app = TestApp::start().await;
+    app.accept(&records()).await;
+    app.fold().await;
+    app.refresh().await;
+    assert_eq!(verify(&app, &[]).await, (Some(0), String::new()));
+
+    let minute = "minute = (SELECT MIN(minute) FROM endpoint_minute_stats WHERE minute >= '2026-11-21T09:00Z')";
+    app.database
+        .execute(&format!("UPDATE endpoint_minute_stats SET error_count = error_count + 3 WHERE {minute}"))
+        .await;
+    let (code, told) = verify(&app, &[]).await;
+    assert_eq!((code, told.lines().count()), (Some(1), 1), "{told}");
+    assert!(told.starts_with("2026-11-21T09:00Z shop GET /carts/{id}: errors: minutes "), "{told}");
+    assert!(told.ends_with("(difference +3)\n"), "{told}");
+
+    // The view speaks for the day, so it is compared; had the change come through a fold, the day would be stale.
+    app.database
+        .execute(&format!("UPDATE endpoint_minute_stats SET error_count = error_count - 3 WHERE {minute}"))
+        .await;
+    app.database
+        .execute("UPDATE endpoint_hourly_stats SET request_count = request_count + 1 WHERE hour = '2026-11-19T12:00Z'")
+        .await;
+    let (_, told) = verify(&app, &["--limit", "100"]).await;
+    assert!(told.contains("2026-11-19T00:00Z shop GET /items/{id}: requests: daily view "), "{told}");
+    assert!(told.contains("2026-11-19T12:00Z shop GET /items/{id}: requests: minutes "), "{told}");
+    assert!(told.contains("2026-11-19T12:00Z shop GET /items/{id}: requests: rollup "), "{told}");
+    app.stop().await;
+}

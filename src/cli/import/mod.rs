@@ -16,7 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::top::grouped;
@@ -64,7 +64,7 @@ struct Summary {
     imported: u64,
     already_stored: u64,
     rejected: u64,
-    overflowed_beyond_raw: u64,
+    beyond_raw: u64,
     beyond_hours: u64,
     first_rejects: Vec<String>,
 }
@@ -114,7 +114,7 @@ impl ImportCommand {
         let retention = self.data.retention().horizons(clock.now());
         let hours_since = self.data.retention().hours.map(|keep| clock.now() - keep);
         let mut summary = Summary::default();
-        let mut under_way: JoinSet<Result<(Answer, u64), IngestError>> = JoinSet::new();
+        let mut under_way: JoinSet<Submitted> = JoinSet::new();
         loop {
             let piece = tokio::task::block_in_place(|| chunks.next_piece())?;
             let Some(piece) = piece else { break };
@@ -126,11 +126,12 @@ impl ImportCommand {
             summary.first_rejects.extend(rejects.into_iter().take(room));
             for record in parsed.batch.records() {
                 summary.beyond_hours += u64::from(hours_since.is_some_and(|since| record.timestamp < since));
-                summary.overflowed_beyond_raw +=
-                    u64::from(retention.raw_since.is_some_and(|since| record.timestamp < since));
+                summary.beyond_raw += u64::from(retention.raw_since.is_some_and(|since| record.timestamp < since));
             }
-            while under_way.len() >= PIECES_IN_FLIGHT {
-                summary.count(under_way.join_next().await)?;
+            if under_way.len() >= PIECES_IN_FLIGHT
+                && let Some(ended) = under_way.join_next().await
+            {
+                summary.count(ended)?;
             }
             let accepted = parsed.batch.records().len() as u64;
             if accepted > 0 {
@@ -141,7 +142,7 @@ impl ImportCommand {
             bar.set_message(format!("{} lines", grouped(lines + summary.imported)));
         }
         while let Some(ended) = under_way.join_next().await {
-            summary.count(Some(ended))?;
+            summary.count(ended)?;
         }
         summary.already_stored += chunks.already_stored;
         bar.finish_and_clear();
@@ -184,11 +185,11 @@ impl ImportCommand {
         if summary.imported == 0 && summary.first_rejects.iter().any(|reject| reject.contains("days old")) {
             println!("  An old log comes in with INGEST_MAX_AGE=0, or moved to the present with --shift-to-now.");
         }
-        if summary.overflowed_beyond_raw > 0 {
+        if summary.beyond_raw > 0 {
             let kept = span(self.data.retention_raw);
             println!(
                 "  {} records are older than {kept} (RETENTION_RAW): counted, but not kept one by one",
-                grouped(summary.overflowed_beyond_raw)
+                grouped(summary.beyond_raw)
             );
         }
         if summary.beyond_hours > 0 {
@@ -201,15 +202,16 @@ impl ImportCommand {
     }
 }
 
+/// A piece that was submitted: the answer to it, and how many records it had.
+type Submitted = Result<(Answer, u64), IngestError>;
+
 impl Summary {
-    fn count(
-        &mut self,
-        ended: Option<Result<Result<(Answer, u64), IngestError>, tokio::task::JoinError>>,
-    ) -> anyhow::Result<()> {
-        match ended.transpose()?.transpose()? {
-            Some((answer, records)) if answer.replayed => self.already_stored += records,
-            Some((_, records)) => self.imported += records,
-            None => {}
+    fn count(&mut self, ended: Result<Submitted, JoinError>) -> anyhow::Result<()> {
+        let (answer, records) = ended??;
+        if answer.replayed {
+            self.already_stored += records;
+        } else {
+            self.imported += records;
         }
         Ok(())
     }

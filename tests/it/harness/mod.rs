@@ -15,7 +15,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use endpoint_stats::app::{AppConfig, Application};
 use endpoint_stats::cache::CacheConfig;
-use endpoint_stats::domain::{Clock, HandSetClock};
+use endpoint_stats::domain::HandSetClock;
 use endpoint_stats::ingest::IngestConfig;
 use endpoint_stats::jobs::{Jobs, Retention};
 use endpoint_stats::store::{EndpointCaps, Store, StoreConfig};
