@@ -143,8 +143,9 @@ async fn told_to_stop_under_load_it_stores_exactly_what_it_acknowledged() {
         }
         // One that nobody acknowledged is whole or not there, and never twice.
         assert!(rows.values().all(|&count| count == BATCH as i64), "{rows:?}");
-        // A request that was begun before the end has its answer; one on a kept connection may cross with its closing.
-        assert!(cut_off <= CLIENTS, "{cut_off} requests were cut off");
+        // A client may be cut off twice and no more: a request that crosses with the closing of its kept connection, then
+        // one on a connection that the kernel took for the listener just before it closed. Neither was read.
+        assert!(cut_off <= 2 * CLIENTS, "{cut_off} requests were cut off");
     }
     assert_verified(&database).await;
 }
