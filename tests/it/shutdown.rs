@@ -95,10 +95,10 @@ async fn assert_refused(address: &str) {
 }
 
 /// Posts batch after batch, each with a route of its own, until nobody answers. Gives the routes that were acknowledged, and
-/// how many requests ended in neither an answer nor a refused connection.
-async fn client(name: String, address: String, acknowledged: Arc<AtomicUsize>) -> (Vec<String>, usize) {
+/// those of requests that ended in neither an answer nor a refused connection.
+async fn client(name: String, address: String, acknowledged: Arc<AtomicUsize>) -> (Vec<String>, Vec<String>) {
     let client = reqwest::Client::new();
-    let (mut routes, mut cut_off) = (Vec::new(), 0);
+    let (mut routes, mut cut_off) = (Vec::new(), Vec::new());
     for n in 0.. {
         let route = format!("/{name}/batch-{n}");
         match post(&client, &address, batch(&route), None).await {
@@ -110,7 +110,7 @@ async fn client(name: String, address: String, acknowledged: Arc<AtomicUsize>) -
             Err(error) if error.is_connect() => break,
             Err(error) => {
                 println!("{route}: cut off: {error:?}");
-                cut_off += 1;
+                cut_off.push(route);
             }
         }
     }
@@ -132,20 +132,22 @@ async fn told_to_stop_under_load_it_stores_exactly_what_it_acknowledged() {
         terminate(&child);
         let took = assert_stops_well(child, STOPS_WITHIN).await;
         assert_refused(&address).await;
-        let (routes, cut_off): (Vec<Vec<String>>, Vec<usize>) = clients.join_all().await.into_iter().unzip();
+        let (routes, cut_off): (Vec<Vec<String>>, Vec<Vec<String>>) = clients.join_all().await.into_iter().unzip();
         all_acknowledged.extend(routes.concat());
 
         let rows = rows(&database).await;
-        let (batches, cut_off) = (routes.concat().len(), cut_off.iter().sum::<usize>());
-        println!("round {round}: {batches} acknowledged, {cut_off} cut off, stopped in {took:?}");
+        let (batches, cut_off) = (routes.concat().len(), cut_off.concat());
+        println!("round {round}: {batches} acknowledged, {} cut off, stopped in {took:?}", cut_off.len());
+        let stored = cut_off.iter().filter(|route| rows.contains_key(*route)).count();
+        println!("round {round}: {stored} of those cut off are stored");
         for route in &all_acknowledged {
             assert_eq!(rows.get(route), Some(&(BATCH as i64)), "{route} was acknowledged");
         }
         // One that nobody acknowledged is whole or not there, and never twice.
         assert!(rows.values().all(|&count| count == BATCH as i64), "{rows:?}");
-        // A client may be cut off twice and no more: a request that crosses with the closing of its kept connection, then
-        // one on a connection that the kernel took for the listener just before it closed. Neither was read.
-        assert!(cut_off <= 2 * CLIENTS, "{cut_off} requests were cut off");
+        // Not every cut can be avoided: a request may cross with the closing of its kept connection, and the next one may be
+        // on a connection that the kernel took just before the listener closed. More than that would be too many.
+        assert!(cut_off.len() <= 2 * CLIENTS, "{cut_off:?} were cut off");
     }
     assert_verified(&database).await;
 }
