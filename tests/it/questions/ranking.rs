@@ -8,11 +8,12 @@ use crate::harness::{TestApp, at, record};
 
 const TOP: &str = "/api/v1/endpoints/top";
 
-type Shown = (&'static str, &'static [(usize, f64)], usize, usize);
+/// Requests and the milliseconds that each of them took.
+type Times = &'static [(usize, f64)];
 
 /// Eight endpoints that every order ranks differently: route, response times as (requests, milliseconds), how many of
 /// the requests were answered 500, how many 404.
-const SHOP: [Shown; 8] = [
+const SHOP: [(&str, Times, usize, usize); 8] = [
     ("/busy", &[(400, 1.0)], 6, 8),
     ("/broken", &[(120, 11.0)], 60, 2),
     ("/flaky", &[(300, 4.0)], 90, 30),
