@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::{GOOD, JSON, NDJSON, Trial, complete, with};
 use crate::harness::compressed::{gzip, zstd};
-use crate::harness::{Setup, TestApp};
+use crate::harness::{Database, Setup, TestApp, process};
 
 /// Small, so that a body over it is quickly made.
 const LIMIT: usize = 256 * 1024;
@@ -27,6 +27,15 @@ async fn raw(what: &str, app: &TestApp, bytes: &[u8]) -> String {
     answer
 }
 
+/// A zstd frame that is to be skipped, with so much in it: magic, length, content. Of ASCII alone for these lengths, so
+/// that it can stand in a text.
+fn skipped(length: usize) -> String {
+    let mut frame = vec![0x50, 0x2a, 0x4d, 0x18];
+    frame.extend((length as u32).to_le_bytes());
+    frame.resize(frame.len() + length, b'x');
+    String::from_utf8(frame).unwrap()
+}
+
 fn head(headers: &str) -> String {
     format!("POST /api/v1/requests HTTP/1.1\r\nhost: test\r\ncontent-type: {JSON}\r\n{headers}\r\n\r\n")
 }
@@ -44,6 +53,15 @@ async fn b1_a_body_over_the_limit_is_refused_and_the_connection_closed() {
         ("Content-Length of 2^64 - 1", head(&format!("content-length: {}", u64::MAX))),
         // The last chunk, which would end the body, never comes: the answer does not wait for it.
         ("chunked, without length", format!("{}{}1\r\n \r\n", head("transfer-encoding: chunked"), chunk.repeat(4))),
+        // Decodes to nothing, so only the limit on what is received can hold it.
+        (
+            "chunked frames to be skipped",
+            format!(
+                "{}{}",
+                head("transfer-encoding: chunked\r\ncontent-encoding: zstd"),
+                format!("7f80\r\n{}\r\n", skipped(0x7f78)).repeat(9)
+            ),
+        ),
         (
             "sent whole and twice the limit",
             format!("{}{exactly}{exactly}", head(&format!("content-length: {}", 2 * LIMIT))),
@@ -82,13 +100,6 @@ async fn b2_a_bomb_is_too_large_and_a_damaged_stream_is_corrupt() {
         std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
         encoder.finish().unwrap()
     };
-    // A frame that is to be skipped: magic, length, content.
-    let skipped = |length: usize| {
-        let mut frame = vec![0x50, 0x2a, 0x4d, 0x18];
-        frame.extend((length as u32).to_le_bytes());
-        frame.resize(frame.len() + length, b'x');
-        frame
-    };
     // Magic, no single segment, window descriptor of exponent 21: two gibibytes.
     let window = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3, 0x01, 0x00, 0x00];
     assert!(zstd(&mebibyte).len() < 60, "the ratio that the row names");
@@ -100,8 +111,8 @@ async fn b2_a_bomb_is_too_large_and_a_damaged_stream_is_corrupt() {
         ("one byte over the limit", "gzip", gzip(vec![b' '; LIMIT + 1]), 413, "body-too-large"),
         ("a zstd window of two gibibytes", "zstd", window, 413, "body-too-large"),
         // Decodes to nothing, so only the limit on what is received holds it.
-        ("frames to be skipped, over the limit", "zstd", skipped(1_000).repeat(300), 413, "body-too-large"),
-        ("frames to be skipped, under it", "zstd", skipped(1_000), 400, "invalid-json"),
+        ("frames to be skipped, over the limit", "zstd", skipped(0x378).repeat(300).into(), 413, "body-too-large"),
+        ("frames to be skipped, under it", "zstd", skipped(0x378).into(), 400, "invalid-json"),
         // Decoded once, as the header says; what comes out is no text.
         ("gzip in gzip", "gzip", gzip(gzip(&text)), 400, "invalid-utf8"),
         ("zstd in zstd", "zstd", zstd(zstd(&text)), 400, "invalid-utf8"),
@@ -237,4 +248,40 @@ async fn b6_a_body_is_one_document() {
         trial.takes(what, trial.post(JSON, body), 0).await;
     }
     assert_eq!(trial.stored().await, before, "an empty array stores nothing");
+}
+
+/// The most memory a process has had, bytes; where Linux tells.
+fn most_memory(process: u32) -> Option<usize> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1_024)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b2_a_bomb_costs_less_memory_than_twice_the_limit() {
+    const LIMIT: usize = 16 << 20;
+    let database = Database::create().await;
+    // A process of its own: in this one other tests take memory too.
+    let settings = [("JOBS", "off"), ("MAX_BODY_BYTES", &*LIMIT.to_string())];
+    let (mut service, address) = process::serve(&database, &settings).await;
+    let client = reqwest::Client::new();
+    let send = async |encoding: &str, body: Vec<u8>| {
+        let request = client.post(format!("{address}/api/v1/requests")).header("Content-Type", JSON).body(body);
+        request.header("Content-Encoding", encoding).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(send("gzip", gzip(GOOD.replace("2026-11-21T10:00:00Z", &chrono::Utc::now().to_rfc3339()))).await, 200);
+    let Some(before) = most_memory(service.id().unwrap()) else { return };
+    let grown = || most_memory(service.id().unwrap()).unwrap() - before;
+    let (gzip_bomb, zstd_bomb) = (gzip(vec![0; 1 << 20]).repeat(200), zstd(vec![0; 1 << 20]).repeat(200));
+    assert_eq!(send("zstd", zstd_bomb.clone()).await, 413);
+    assert!(grown() < 2 * LIMIT, "{} MiB for one bomb", grown() >> 20);
+    for _ in 0..10 {
+        assert_eq!(send("gzip", gzip_bomb.clone()).await, 413);
+        assert_eq!(send("zstd", zstd_bomb.clone()).await, 413);
+    }
+    // The allocator keeps what each worker thread has freed, once: more bombs cost no more.
+    let workers = std::thread::available_parallelism().unwrap().get();
+    assert!(grown() < (workers + 1) * LIMIT, "{} MiB for twenty-one", grown() >> 20);
+    assert_eq!(service.try_wait().unwrap(), None, "and the service lives");
+    service.kill().await.unwrap();
 }

@@ -166,6 +166,7 @@ async fn batches_with_keys_count_once_however_often_connections_are_cut() {
             sent += 8;
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(hurt > 0, "no cut has hurt anybody in {sent} batches");
         sent
     };
     let cutting = async {
