@@ -8,14 +8,19 @@ use chrono::{DateTime, DurationRound as _, NaiveDate, TimeDelta, Utc};
 use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::copy::CopyBody;
+use super::rows::Numeric;
 use super::{ANSWER, Horizons, Store, StoreError, sql, within};
-use crate::domain::{Counters, EndpointId};
+use crate::domain::{Counters, EndpointId, encode_unsigned};
 
 /// Longest wait for one `COPY`: a flush of the largest size takes some 200 ms here, and the disk may be busy.
 const COPY: Duration = Duration::from_secs(6);
 
 /// A transaction whose statements Postgres itself ends a little before [`COPY`] is over.
 const BEGIN_FLUSH: &str = "BEGIN; SET LOCAL statement_timeout = '5500ms'";
+
+/// Raw rows from which `COPY` is worth its second message: sqlx does not set TCP_NODELAY, so that message waits up to 40 ms
+/// for the server's acknowledgement of the first.
+const COPY_FROM_ROWS: usize = 2_000;
 
 /// Bytes of a raw row in `COPY`'s binary format, without its trace id.
 const ROW_BYTES: usize = 60;
@@ -73,23 +78,20 @@ impl Store {
     /// [`StoreError::CommitUnknown`] if the connection was lost while committing; any other error: nothing was stored.
     pub async fn flush(&self, batches: &[FlushBatch]) -> Result<Vec<BatchOutcome>, StoreError> {
         let horizons = self.horizons();
-        let mut bodies = Bodies::of(batches.iter().flat_map(|batch| &batch.rows), horizons);
-        self.ensure_days(&bodies.days).await?;
+        let mut data = FlushData::of(batches.iter().flat_map(|batch| &batch.rows), horizons);
+        self.ensure_days(&data.days).await?;
 
         let mut lease = self.lease().await?;
         let mut transaction = within(ANSWER, lease.connection().begin_with(BEGIN_FLUSH)).await?;
         let outcomes = claim_keys(&mut transaction, batches).await?;
         if outcomes.iter().any(|outcome| *outcome != BatchOutcome::Stored) {
             let fresh = batches.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == BatchOutcome::Stored);
-            bodies = Bodies::of(fresh.flat_map(|(batch, _)| &batch.rows), horizons);
+            data = FlushData::of(fresh.flat_map(|(batch, _)| &batch.rows), horizons);
         }
-        if let Some(deltas) = &bodies.deltas {
-            if let Err(error) = copy(&mut transaction, &bodies.requests, sql::COPY_REQUESTS.sql).await {
-                // Perhaps a day is gone that this process believes in; the next try looks again.
-                self.known_days.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                return Err(error);
-            }
-            copy(&mut transaction, deltas, sql::COPY_DELTAS.sql).await?;
+        if let Err(error) = data.write(&mut transaction).await {
+            // Perhaps a day is gone that this process believes in; the next try looks again.
+            self.known_days.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            return Err(error);
         }
         match within(ANSWER, transaction.commit()).await {
             Ok(()) => {}
@@ -137,45 +139,47 @@ impl Store {
     }
 }
 
-/// What is copied, made before the transaction begins so that it is short.
-struct Bodies {
-    requests: Vec<u8>,
-    /// `None` where there is no record at all.
-    deltas: Option<Vec<u8>>,
+/// What a flush writes, made before the transaction begins so that it is short.
+struct FlushData<'r> {
+    /// The rows to keep, those of one endpoint together: that is what makes BRIN indexes do for a btree.
+    requests: Vec<&'r RequestRow>,
+    /// Counts by endpoint and bucket.
+    deltas: Vec<(EndpointId, DateTime<Utc>, Counters)>,
+    /// The days of `requests`.
     days: BTreeSet<NaiveDate>,
 }
 
-impl Bodies {
-    fn of<'r>(rows: impl Iterator<Item = &'r RequestRow>, horizons: Horizons) -> Self {
-        // Rows of one endpoint lie together: that is what makes BRIN indexes do for a btree.
-        let mut sorted: Vec<&RequestRow> = rows.collect();
-        sorted.sort_unstable_by_key(|row| (row.endpoint, row.timestamp));
+impl<'r> FlushData<'r> {
+    fn of(rows: impl Iterator<Item = &'r RequestRow>, horizons: Horizons) -> Self {
+        let mut requests: Vec<&RequestRow> = rows.collect();
+        requests.sort_unstable_by_key(|row| (row.endpoint, row.timestamp));
 
-        let mut requests = CopyBody::with_capacity(sorted.len() * ROW_BYTES);
-        let mut deltas = CopyBody::with_capacity(0);
-        let mut days = BTreeSet::new();
-        let mut open: Option<(EndpointId, DateTime<Utc>, Counters)> = None;
-        for row in &sorted {
-            if horizons.raw_since.is_none_or(|since| row.timestamp >= since) {
-                days.insert(row.timestamp.date_naive());
-                write_request(&mut requests, row);
-            }
+        // In this order the rows of one bucket lie together.
+        let mut deltas: Vec<(EndpointId, DateTime<Utc>, Counters)> = Vec::new();
+        for row in &requests {
             let bucket = bucket(row.timestamp, horizons);
-            match &mut open {
-                Some((endpoint, start, counters)) if (*endpoint, *start) == (row.endpoint, bucket) => {
-                    counters.add(row.status, row.response_time_us);
-                }
-                _ => {
-                    let mut counters = Counters::default();
-                    counters.add(row.status, row.response_time_us);
-                    if let Some(full) = open.replace((row.endpoint, bucket, counters)) {
-                        write_delta(&mut deltas, &full);
-                    }
-                }
+            if deltas.last().is_none_or(|(endpoint, start, _)| (*endpoint, *start) != (row.endpoint, bucket)) {
+                deltas.push((row.endpoint, bucket, Counters::default()));
+            }
+            if let Some((_, _, counters)) = deltas.last_mut() {
+                counters.add(row.status, row.response_time_us);
             }
         }
-        let last = open.map(|last| write_delta(&mut deltas, &last));
-        Self { requests: requests.finish(), deltas: last.map(|()| deltas.finish()), days }
+        requests.retain(|row| horizons.raw_since.is_none_or(|since| row.timestamp >= since));
+        let days = requests.iter().map(|row| row.timestamp.date_naive()).collect();
+        Self { requests, deltas, days }
+    }
+
+    async fn write(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        if self.requests.len() >= COPY_FROM_ROWS {
+            copy_requests(connection, &self.requests).await?;
+        } else if !self.requests.is_empty() {
+            insert_requests(connection, &self.requests).await?;
+        }
+        if !self.deltas.is_empty() {
+            insert_deltas(connection, &self.deltas).await?;
+        }
+        Ok(())
     }
 }
 
@@ -189,23 +193,29 @@ fn bucket(instant: DateTime<Utc>, horizons: Horizons) -> DateTime<Utc> {
     instant.duration_trunc(step).unwrap_or(instant)
 }
 
-fn write_request(body: &mut CopyBody, row: &RequestRow) {
-    body.row(5)
-        .timestamp(row.timestamp)
-        .count(row.response_time_us)
-        .integer(row.endpoint.0)
-        // At most 599.
-        .smallint(row.status as i16)
-        .text(row.trace_id.as_deref());
+/// A count, or microseconds, as a `bigint`. 2^63 of either do not happen; held back rather than wrapped.
+fn bigint(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn write_delta(body: &mut CopyBody, (endpoint, bucket, counters): &(EndpointId, DateTime<Utc>, Counters)) {
-    body.row(11).timestamp(*bucket).integer(endpoint.0).counters(counters);
+/// At most 599.
+fn smallint(status: u16) -> i16 {
+    status as i16
 }
 
-async fn copy(connection: &mut PgConnection, body: &[u8], statement: &'static str) -> Result<(), StoreError> {
+async fn copy_requests(connection: &mut PgConnection, rows: &[&RequestRow]) -> Result<(), StoreError> {
+    let mut body = CopyBody::with_capacity(rows.len() * ROW_BYTES);
+    for row in rows {
+        body.row(5)
+            .timestamp(row.timestamp)
+            .optional_bigint(row.response_time_us.map(bigint))
+            .integer(row.endpoint.0)
+            .smallint(smallint(row.status))
+            .text(row.trace_id.as_deref());
+    }
+    let body = body.finish();
     within(COPY, async {
-        let mut sink = connection.copy_in_raw(statement).await?;
+        let mut sink = connection.copy_in_raw(sql::COPY_REQUESTS.sql).await?;
         if let Err(error) = sink.send(body).await {
             // The first error is the one to tell; the connection is closed with the lease in any case.
             let _ = sink.abort("not sent whole").await;
@@ -215,6 +225,46 @@ async fn copy(connection: &mut PgConnection, body: &[u8], statement: &'static st
         Ok(())
     })
     .await
+}
+
+async fn insert_requests(connection: &mut PgConnection, rows: &[&RequestRow]) -> Result<(), StoreError> {
+    let query = sqlx::query(sql::INSERT_REQUESTS.sql)
+        .bind(rows.iter().map(|row| row.timestamp).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.response_time_us.map(bigint)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.endpoint.0).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| smallint(row.status)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.trace_id.as_deref()).collect::<Vec<_>>());
+    within(COPY, query.execute(connection)).await.map(drop)
+}
+
+async fn insert_deltas(
+    connection: &mut PgConnection,
+    deltas: &[(EndpointId, DateTime<Utc>, Counters)],
+) -> Result<(), StoreError> {
+    let counts = |count: fn(&Counters) -> u64| deltas.iter().map(|(.., counters)| bigint(count(counters))).collect();
+    let times =
+        |time: fn(&Counters) -> Option<u64>| deltas.iter().map(|(.., counters)| time(counters).map(bigint)).collect();
+    let numerics = |encode: fn(&Counters, &mut Vec<u8>)| {
+        let encoded = deltas.iter().map(|(.., counters)| {
+            let mut bytes = Vec::new();
+            encode(counters, &mut bytes);
+            Numeric(bytes)
+        });
+        encoded.collect()
+    };
+    let query = sqlx::query(sql::INSERT_DELTAS.sql)
+        .bind(deltas.iter().map(|(_, bucket, _)| *bucket).collect::<Vec<_>>())
+        .bind(deltas.iter().map(|(endpoint, ..)| endpoint.0).collect::<Vec<_>>())
+        .bind::<Vec<i64>>(counts(|counters| counters.request_count))
+        .bind::<Vec<i64>>(counts(|counters| counters.redirect_count))
+        .bind::<Vec<i64>>(counts(|counters| counters.client_error_count))
+        .bind::<Vec<i64>>(counts(|counters| counters.error_count))
+        .bind::<Vec<i64>>(counts(|counters| counters.timed_count))
+        .bind::<Vec<Numeric<Vec<u8>>>>(numerics(|counters, out| encode_unsigned(counters.total_response_time_us, out)))
+        .bind::<Vec<Option<i64>>>(times(|counters| counters.min_response_time_us))
+        .bind::<Vec<Option<i64>>>(times(|counters| counters.max_response_time_us))
+        .bind::<Vec<Numeric<Vec<u8>>>>(numerics(|counters, out| counters.latency_histogram.encode(out)));
+    within(COPY, query.execute(connection)).await.map(drop)
 }
 
 /// Writes down the keys of the batches that have one, and says which batches are new.

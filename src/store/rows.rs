@@ -1,21 +1,41 @@
-//! Reading counters out of rows.
+//! Counters and endpoints as Postgres has them.
 
-use sqlx::postgres::{PgRow, PgTypeInfo, PgValueFormat, PgValueRef};
-use sqlx::{Decode, Postgres, Row as _, Type};
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, PgValueFormat, PgValueRef};
+use sqlx::{Decode, Encode, Postgres, Row as _, Type};
 
 use crate::domain::{Counters, Endpoint, EndpointId, LatencyHistogram, Method, Route, Service, decode_unsigned};
 
-/// A `numeric` in binary form, as Postgres sent it.
-struct Numeric<'r>(&'r [u8]);
+/// Postgres' own numbers of the types `numeric` and `numeric[]` (`src/include/catalog/pg_type.dat`).
+const NUMERIC: Oid = Oid(1700);
+const NUMERIC_ARRAY: Oid = Oid(1231);
 
-impl Type<Postgres> for Numeric<'_> {
+/// A `numeric` in binary form: bytes as they came, or bytes to send.
+pub(super) struct Numeric<B>(pub(super) B);
+
+impl<B> Type<Postgres> for Numeric<B> {
     fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_name("numeric")
+        PgTypeInfo::with_oid(NUMERIC)
     }
 }
 
-impl<'r> Decode<'r, Postgres> for Numeric<'r> {
-    fn decode(value: PgValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
+impl<B> PgHasArrayType for Numeric<B> {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(NUMERIC_ARRAY)
+    }
+}
+
+impl Encode<'_, Postgres> for Numeric<Vec<u8>> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for Numeric<&'r [u8]> {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
         match value.format() {
             PgValueFormat::Binary => Ok(Self(value.as_bytes()?)),
             PgValueFormat::Text => Err("a numeric came as text; only prepared statements are read here".into()),
@@ -34,11 +54,11 @@ pub(super) fn counters(row: &PgRow) -> Result<Counters, sqlx::Error> {
         client_error_count: count("client_error_count")?,
         error_count: count("error_count")?,
         timed_count: count("timed_count")?,
-        total_response_time_us: decode_unsigned(row.try_get::<Numeric<'_>, _>("total_response_time_us")?.0)
+        total_response_time_us: decode_unsigned(row.try_get::<Numeric<&[u8]>, _>("total_response_time_us")?.0)
             .map_err(decode)?,
         min_response_time_us: optional("min_response_time_us")?,
         max_response_time_us: optional("max_response_time_us")?,
-        latency_histogram: LatencyHistogram::decode(row.try_get::<Numeric<'_>, _>("latency_histogram")?.0)
+        latency_histogram: LatencyHistogram::decode(row.try_get::<Numeric<&[u8]>, _>("latency_histogram")?.0)
             .map_err(decode)?,
     })
 }

@@ -15,8 +15,6 @@ pub(super) const BTREE_DDL: Statement =
     Statement { file: "btree_ddl.sql", sql: include_str!("../../sql/btree_ddl.sql") };
 pub(super) const CLAIM_KEYS: Statement =
     Statement { file: "claim_keys.sql", sql: include_str!("../../sql/claim_keys.sql") };
-pub(super) const COPY_DELTAS: Statement =
-    Statement { file: "copy_deltas.sql", sql: include_str!("../../sql/copy_deltas.sql") };
 pub(super) const COPY_REQUESTS: Statement =
     Statement { file: "copy_requests.sql", sql: include_str!("../../sql/copy_requests.sql") };
 pub(super) const DAILY: Statement = Statement { file: "daily.sql", sql: include_str!("../../sql/daily.sql") };
@@ -27,6 +25,10 @@ pub(super) const ENDPOINT_TOTALS: Statement =
 pub(super) const ENSURE_DAYS: Statement =
     Statement { file: "ensure_days.sql", sql: include_str!("../../sql/ensure_days.sql") };
 pub(super) const FOLD: Statement = Statement { file: "fold.sql", sql: include_str!("../../sql/fold.sql") };
+pub(super) const INSERT_DELTAS: Statement =
+    Statement { file: "insert_deltas.sql", sql: include_str!("../../sql/insert_deltas.sql") };
+pub(super) const INSERT_REQUESTS: Statement =
+    Statement { file: "insert_requests.sql", sql: include_str!("../../sql/insert_requests.sql") };
 pub(super) const KEYS_WITH_PREFIX: Statement =
     Statement { file: "keys_with_prefix.sql", sql: include_str!("../../sql/keys_with_prefix.sql") };
 pub(super) const KNOWN_KEYS: Statement =
@@ -66,13 +68,14 @@ pub const ALL: &[Statement] = &[
     ADVANCE_STATE,
     BTREE_DDL,
     CLAIM_KEYS,
-    COPY_DELTAS,
     COPY_REQUESTS,
     DAILY,
     DAYS_WITHOUT_BTREE,
     ENDPOINT_TOTALS,
     ENSURE_DAYS,
     FOLD,
+    INSERT_DELTAS,
+    INSERT_REQUESTS,
     KEYS_WITH_PREFIX,
     KNOWN_KEYS,
     LOCK,

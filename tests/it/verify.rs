@@ -249,7 +249,8 @@ async fn minutes_and_the_daily_view_are_compared_with_the_hours() {
     app.refresh().await;
     assert_eq!(verify(&app, &[]).await, (Some(0), String::new()));
 
-    let minute = "minute = (SELECT MIN(minute) FROM endpoint_minute_stats WHERE minute >= '2026-11-21T09:00Z')";
+    let minute =
+        "minute = '2026-11-21T09:00Z' AND endpoint_id = (SELECT id FROM endpoints WHERE route = '/carts/{id}')";
     app.database
         .execute(&format!("UPDATE endpoint_minute_stats SET error_count = error_count + 3 WHERE {minute}"))
         .await;
