@@ -14,9 +14,8 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use deadpool_redis::{Config, Pool, PoolConfig, Runtime, Timeouts};
 use redis::AsyncCommands as _;
-use sha2::{Digest as _, Sha256};
 
-use crate::domain::Freshness;
+use crate::domain::{Fingerprint, Freshness};
 
 /// Longest wait for Redis, connection included: about what a question costs without it.
 const REDIS_DEADLINE: Duration = Duration::from_millis(50);
@@ -28,7 +27,7 @@ const NAMESPACE: &str = "endpoint-stats:v1";
 const MAX_ENTRY_BYTES: usize = 8 << 20;
 
 /// Bytes of the hash and the time in front of an entry's body.
-const ENTRY_HEAD: usize = 16 + 8;
+const ENTRY_HEAD: usize = 32 + 8;
 
 /// How long answers live, by freshness. The one table of lifetimes.
 #[derive(Debug, Clone, Copy)]
@@ -92,8 +91,8 @@ impl Default for CacheConfig {
 pub struct Entry {
     /// The bytes to send.
     pub body: Bytes,
-    /// First half of the SHA-256 of the bytes.
-    pub hash: [u8; 16],
+    /// Of the bytes.
+    pub fingerprint: Fingerprint,
     /// When it was made.
     pub made_at: DateTime<Utc>,
     /// What it is about.
@@ -104,8 +103,7 @@ impl Entry {
     /// An answer made at `made_at`.
     #[must_use]
     pub fn new(body: Bytes, made_at: DateTime<Utc>, freshness: Freshness) -> Self {
-        let hash = hash(&body);
-        Self { body, hash, made_at, freshness }
+        Self { fingerprint: Fingerprint::of(&body), body, made_at, freshness }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -115,7 +113,7 @@ impl Entry {
             Freshness::Settled => 2u8,
         };
         let mut bytes = Vec::with_capacity(ENTRY_HEAD + 1 + self.body.len());
-        bytes.extend_from_slice(&self.hash);
+        bytes.extend_from_slice(self.fingerprint.as_bytes());
         bytes.extend_from_slice(&self.made_at.timestamp_micros().to_be_bytes());
         bytes.push(freshness);
         bytes.extend_from_slice(&self.body);
@@ -128,7 +126,7 @@ impl Entry {
             return None;
         }
         let (head, rest) = bytes.split_at_checked(ENTRY_HEAD)?;
-        let (stored, micros) = head.split_at(16);
+        let (stored, micros) = head.split_at(32);
         let made_at = DateTime::from_timestamp_micros(i64::from_be_bytes(micros.try_into().ok()?))?;
         let (&freshness, body) = rest.split_first()?;
         let freshness = match freshness {
@@ -138,15 +136,8 @@ impl Entry {
             _ => return None,
         };
         let entry = Self::new(Bytes::copy_from_slice(body), made_at, freshness);
-        (entry.hash == stored).then_some(entry)
+        (entry.fingerprint.as_bytes() == stored).then_some(entry)
     }
-}
-
-fn hash(bytes: &[u8]) -> [u8; 16] {
-    let digest = Sha256::digest(bytes);
-    let mut half = [0; 16];
-    half.copy_from_slice(&digest[..16]);
-    half
 }
 
 /// Both caches.
@@ -238,13 +229,7 @@ impl Cache {
 
 /// Keys may hold what a client wrote, of any length; their hash does not.
 fn shared_key(key: &str) -> String {
-    use std::fmt::Write as _;
-    let mut text = format!("{NAMESPACE}:");
-    for byte in hash(key.as_bytes()) {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    format!("{NAMESPACE}:{}", Fingerprint::of(key.as_bytes()))
 }
 
 async fn with_redis<T>(work: impl Future<Output = Option<T>>) -> Option<T> {

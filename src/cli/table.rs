@@ -92,8 +92,8 @@ fn columns(rows: &[RankedRow]) -> Vec<Column> {
         |name, left, cell: &dyn Fn(&RankedRow) -> String| Column { name, left, cells: rows.iter().map(cell).collect() };
     vec![
         column("#", false, &|row| row.rank.to_string()),
-        column("service", true, &|row| printable(&row.service)),
-        column("endpoint", true, &|row| format!("{} {}", row.method, printable(&row.route))),
+        column("service", true, &|row| printable(&row.endpoint.service)),
+        column("endpoint", true, &|row| format!("{} {}", row.endpoint.method, printable(&row.endpoint.route))),
         column("requests", false, &|row| grouped(row.figures.requests)),
         column("per s", false, &|row| per_second(row.figures.requests_per_second)),
         column("errors", false, &|row| grouped(row.figures.errors)),
@@ -189,7 +189,7 @@ fn percent(share: Option<f64>) -> String {
 mod tests {
     use super::*;
     use crate::domain::{Counters, PERCENTILE_ERROR};
-    use crate::stats::{CacheState, Figures, Total, WindowRead};
+    use crate::stats::{CacheState, Figures, Named, Total, WindowRead};
 
     fn answer(by: &'static str, routes: &[&str]) -> RankingAnswer {
         let mut counters = Counters::default();
@@ -197,10 +197,7 @@ mod tests {
         let figures = Figures::of(&counters, 86_400.0);
         let rows = (1..).zip(routes).map(|(rank, route)| RankedRow {
             rank,
-            id: 1,
-            service: "checkout".to_owned(),
-            method: "GET",
-            route: (*route).to_owned(),
+            endpoint: Named { id: 1, service: "checkout".to_owned(), method: "GET", route: (*route).to_owned() },
             figures: figures.clone(),
             share: 0.5,
             previous: None,

@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::web::{self, Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use sha2::{Digest as _, Sha256};
 
 use super::App;
 use super::body::{self, BodyType};
 use super::error::ApiError;
 use super::params::Params;
+use crate::domain::Fingerprint;
 use crate::ingest::{IdempotencyKey, read_json, read_ndjson};
 
 /// Bodies over this are parsed on a thread of their own, so that other requests of this worker do not wait for it.
@@ -60,7 +60,7 @@ async fn take(app: &App, request: &HttpRequest, payload: &mut Payload) -> Result
 
     let accepted = app.ingest.accepted_times();
     let read = move || {
-        let hash = key.is_some().then(|| Sha256::digest(&body).into());
+        let hash = key.is_some().then(|| Fingerprint::of(&body));
         let parsed = match body_type {
             BodyType::Json => read_json(&body, accepted),
             BodyType::Ndjson => read_ndjson(&body, accepted),

@@ -23,7 +23,7 @@ pub use answer::{Answer, RecordError};
 pub use body::{InvalidBody, Parsed, read_json, read_ndjson};
 pub use writer::FlushFailure;
 
-use crate::domain::{AcceptedTimes, Clock};
+use crate::domain::{AcceptedTimes, Clock, Fingerprint};
 use crate::store::{BatchKey, BatchOutcome, EndpointCaps, RequestRow, Store};
 use registry::Registry;
 use writer::{Submission, Writer};
@@ -67,8 +67,8 @@ pub enum IngestError {
 pub struct IdempotencyKey {
     /// As the client wrote it.
     pub key: String,
-    /// SHA-256 of the body after decompression.
-    pub body_hash: [u8; 32],
+    /// Of the body after decompression.
+    pub body_hash: Fingerprint,
 }
 
 /// The way in for records.

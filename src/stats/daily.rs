@@ -4,7 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 
 use super::figures::Figures;
-use super::{CacheState, Stats, StatsError, WindowRead, csv};
+use super::{CacheState, Named, Stats, StatsError, WindowRead, csv};
 use crate::domain::{PERCENTILE_ERROR, Step, Window, WindowRequest};
 use crate::store::EndpointFilter;
 
@@ -39,14 +39,9 @@ pub struct DailyAnswer {
 pub struct DailyAnswerRow {
     /// UTC day.
     pub day: NaiveDate,
-    /// The endpoint's number.
-    pub id: i32,
-    /// Its service.
-    pub service: String,
-    /// Its method.
-    pub method: &'static str,
-    /// Its route.
-    pub route: String,
+    /// The endpoint.
+    #[serde(flatten)]
+    pub endpoint: Named,
     /// Its figures on that day.
     #[serde(flatten)]
     pub figures: Figures,
@@ -66,10 +61,7 @@ impl Stats {
             let start = row.day.and_time(chrono::NaiveTime::MIN).and_utc();
             DailyAnswerRow {
                 day: row.day,
-                id: row.id.0,
-                service: row.endpoint.service.as_str().to_owned(),
-                method: row.endpoint.method.as_str(),
-                route: row.endpoint.route.as_str().to_owned(),
+                endpoint: Named::new(row.id, &row.endpoint),
                 figures: Figures::of(&row.counters, Window::step(start, Step::Day).elapsed_seconds(now)),
             }
         });
@@ -87,16 +79,10 @@ impl DailyAnswer {
     /// The rows as CSV, a header first.
     #[must_use]
     pub fn to_csv(&self) -> Vec<u8> {
-        let header: Vec<&str> =
-            ["day", "id", "service", "method", "route"].into_iter().chain(Figures::COLUMNS).collect();
+        let header: Vec<&str> = std::iter::once("day").chain(Named::COLUMNS).chain(Figures::COLUMNS).collect();
         let rows = self.rows.iter().map(|row| {
-            let mut cells = vec![
-                row.day.to_string(),
-                row.id.to_string(),
-                csv::text(&row.service),
-                csv::text(row.method),
-                csv::text(&row.route),
-            ];
+            let mut cells = vec![row.day.to_string()];
+            cells.extend(row.endpoint.cells());
             cells.extend(row.figures.cells());
             cells
         });

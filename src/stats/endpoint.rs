@@ -4,8 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::figures::Figures;
-use super::{CacheState, Stats, StatsError, WindowRead};
-use crate::domain::{Counters, Endpoint, EndpointId, PERCENTILE_ERROR, Step, Window, WindowRequest};
+use super::{CacheState, Named, Stats, StatsError, WindowRead};
+use crate::domain::{Counters, EndpointId, PERCENTILE_ERROR, Step, Window, WindowRequest};
 use crate::store::{EndpointFilter, RawOrder};
 
 /// The most steps of a series: the minutes of two days.
@@ -42,30 +42,6 @@ pub struct RequestsQuery {
     pub by: RawOrder,
     /// At most so many.
     pub limit: u32,
-}
-
-/// An endpoint by all its names.
-#[derive(Debug, Serialize)]
-pub struct Named {
-    /// Its number.
-    pub id: i32,
-    /// Its service.
-    pub service: String,
-    /// Its method.
-    pub method: &'static str,
-    /// Its route.
-    pub route: String,
-}
-
-impl Named {
-    fn new(id: EndpointId, endpoint: &Endpoint) -> Self {
-        Self {
-            id: id.0,
-            service: endpoint.service.as_str().to_owned(),
-            method: endpoint.method.as_str(),
-            route: endpoint.route.as_str().to_owned(),
-        }
-    }
 }
 
 /// The figures of one endpoint.

@@ -16,7 +16,7 @@ mod ranking;
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::Serialize;
 
 pub use daily::{DailyAnswer, DailyQuery};
@@ -27,7 +27,7 @@ pub use question::{Answered, Question};
 pub use ranking::{Previous, RankedRow, RankingAnswer, RankingQuery, Total};
 
 use crate::cache::{Cache, Lifetimes};
-use crate::domain::{Clock, InvalidWindow, Window};
+use crate::domain::{Clock, Endpoint, EndpointId, InvalidWindow, Window};
 use crate::store::{Store, StoreError};
 
 /// The form of an answer.
@@ -51,6 +51,38 @@ pub struct WindowRead {
 impl From<Window> for WindowRead {
     fn from(window: Window) -> Self {
         Self { from: window.from(), to: window.to() }
+    }
+}
+
+/// An endpoint by all its names.
+#[derive(Debug, Serialize)]
+pub struct Named {
+    /// Its number.
+    pub id: i32,
+    /// Its service.
+    pub service: String,
+    /// Its method.
+    pub method: &'static str,
+    /// Its route.
+    pub route: String,
+}
+
+impl Named {
+    fn new(id: EndpointId, endpoint: &Endpoint) -> Self {
+        Self {
+            id: id.0,
+            service: endpoint.service.as_str().to_owned(),
+            method: endpoint.method.as_str(),
+            route: endpoint.route.as_str().to_owned(),
+        }
+    }
+
+    /// The names of the fields, as columns of CSV.
+    const COLUMNS: [&str; 4] = ["id", "service", "method", "route"];
+
+    /// The fields in the order of [`COLUMNS`](Self::COLUMNS).
+    fn cells(&self) -> [String; 4] {
+        [self.id.to_string(), csv::text(&self.service), csv::text(self.method), csv::text(&self.route)]
     }
 }
 
@@ -104,10 +136,10 @@ impl Stats {
         self.cache.lifetimes()
     }
 
-    /// The instant to which windows are relative.
+    /// The instant to which windows are relative, to the millisecond.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
-        self.clock.now()
+        self.clock.now().trunc_subsecs(3)
     }
 
     /// Moves when a closed day may read differently from before.

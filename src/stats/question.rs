@@ -11,7 +11,7 @@ use super::{
     StatsError, WindowRead,
 };
 use crate::cache::Entry;
-use crate::domain::Freshness;
+use crate::domain::{Fingerprint, Freshness};
 
 /// What can be asked. Equal questions have equal keys, however they were written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,7 +47,7 @@ pub struct Answered {
     /// The bytes to send.
     pub body: Bytes,
     /// Identifies what it says, whether it came from a cache or not.
-    pub hash: [u8; 16],
+    pub fingerprint: Fingerprint,
     /// When it was made.
     pub made_at: DateTime<Utc>,
     /// How soon it can change.
@@ -70,9 +70,9 @@ impl Stats {
         } else {
             self.cache.get_or_make(&key, self.make(question)).await?
         };
-        let Entry { body, hash, made_at, freshness } = entry;
+        let Entry { body, fingerprint, made_at, freshness } = entry;
         let (body, cache) = if hit { (body, CacheState::Hit) } else { (said_to_be_new(&body), CacheState::Miss) };
-        Ok(Answered { body, hash, made_at, freshness, cache })
+        Ok(Answered { body, fingerprint, made_at, freshness, cache })
     }
 
     async fn make(&self, question: &Question) -> Result<Entry, StatsError> {

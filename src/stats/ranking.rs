@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::figures::{Figures, rounded};
-use super::{CacheState, Stats, StatsError, WindowRead, csv};
+use super::{CacheState, Named, Stats, StatsError, WindowRead, csv};
 use crate::domain::{Counters, Endpoint, EndpointId, Order, PERCENTILE_ERROR, Window, WindowRequest};
 use crate::store::{EndpointFilter, WindowTotals};
 
@@ -64,14 +64,9 @@ pub struct Total {
 pub struct RankedRow {
     /// Its place, from 1.
     pub rank: u64,
-    /// Its number.
-    pub id: i32,
-    /// Its service.
-    pub service: String,
-    /// Its method.
-    pub method: &'static str,
-    /// Its route.
-    pub route: String,
+    /// It.
+    #[serde(flatten)]
+    pub endpoint: Named,
     /// Its figures.
     #[serde(flatten)]
     pub figures: Figures,
@@ -143,10 +138,7 @@ fn answer(
         .zip(ranked.into_iter().take(query.limit as usize))
         .map(|(rank, (id, endpoint, counters))| RankedRow {
             rank,
-            id: id.0,
-            service: endpoint.service.as_str().to_owned(),
-            method: endpoint.method.as_str(),
-            route: endpoint.route.as_str().to_owned(),
+            endpoint: Named::new(id, &endpoint),
             figures: Figures::of(&counters, seconds),
             share: share(&counters),
             previous: before.as_mut().map(|before| before.remove(&id)),
@@ -188,20 +180,15 @@ impl RankingAnswer {
         } else {
             Vec::new()
         };
-        let header: Vec<&str> = ["rank", "id", "service", "method", "route"]
-            .into_iter()
+        let header: Vec<&str> = std::iter::once("rank")
+            .chain(Named::COLUMNS)
             .chain(Figures::COLUMNS)
             .chain(["share"])
             .chain(previous_columns.iter().map(String::as_str))
             .collect();
         let rows = self.rows.iter().map(|row| {
-            let mut cells = vec![
-                row.rank.to_string(),
-                row.id.to_string(),
-                csv::text(&row.service),
-                csv::text(row.method),
-                csv::text(&row.route),
-            ];
+            let mut cells = vec![row.rank.to_string()];
+            cells.extend(row.endpoint.cells());
             cells.extend(row.figures.cells());
             cells.push(row.share.to_string());
             match &row.previous {

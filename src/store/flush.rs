@@ -10,7 +10,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use super::copy::CopyBody;
 use super::rows::Numeric;
 use super::{ANSWER, Horizons, Store, StoreError, sql, within};
-use crate::domain::{Counters, EndpointId, encode_unsigned};
+use crate::domain::{Counters, EndpointId, Fingerprint, encode_unsigned};
 
 /// Longest wait for one `COPY`: a flush of the largest size takes some 200 ms here, and the disk may be busy.
 const COPY: Duration = Duration::from_secs(6);
@@ -45,8 +45,8 @@ pub struct RequestRow {
 pub struct BatchKey {
     /// The key.
     pub key: String,
-    /// SHA-256 of the body.
-    pub body_hash: [u8; 32],
+    /// Of the body.
+    pub body_hash: Fingerprint,
     /// The answer to give now and to every repetition.
     pub answer: String,
 }
@@ -274,7 +274,7 @@ async fn claim_keys(connection: &mut PgConnection, batches: &[FlushBatch]) -> Re
         return Ok(vec![BatchOutcome::Stored; batches.len()]);
     }
     let keys: Vec<&str> = claimed.iter().map(|key| key.key.as_str()).collect();
-    let hashes: Vec<&[u8]> = claimed.iter().map(|key| &key.body_hash[..]).collect();
+    let hashes: Vec<&[u8]> = claimed.iter().map(|key| &key.body_hash.as_bytes()[..]).collect();
     let answers: Vec<&str> = claimed.iter().map(|key| key.answer.as_str()).collect();
     let new: HashSet<String> = within(
         COPY,
@@ -294,7 +294,7 @@ async fn claim_keys(connection: &mut PgConnection, batches: &[FlushBatch]) -> Re
         .iter()
         .map(|batch| match &batch.key {
             Some(key) if !new.contains(&key.key) => match known.get(&key.key) {
-                Some((hash, answer)) if hash[..] == key.body_hash => Ok(BatchOutcome::Replayed(answer.clone())),
+                Some((hash, answer)) if hash == key.body_hash.as_bytes() => Ok(BatchOutcome::Replayed(answer.clone())),
                 Some(_) => Ok(BatchOutcome::KeyReused),
                 // Deleted between the two statements, as expired: the next try finds it free.
                 None => Err(StoreError::Contended),

@@ -16,7 +16,6 @@ use anyhow::Context as _;
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +24,7 @@ use super::{stop_on_signal, table};
 use crate::app::{AppConfig, Application};
 use crate::cache::CacheConfig;
 use crate::config::DataOptions;
-use crate::domain::{Clock, Order, RecordFields, Target, Timestamp, WindowRequest};
+use crate::domain::{Clock, Fingerprint, Order, RecordFields, Target, Timestamp, WindowRequest};
 use crate::embedded::{Durability, EmbeddedPostgres, Options};
 use crate::ingest::{IdempotencyKey, Ingest, IngestError, Parsed};
 use crate::stats::RankingQuery;
@@ -242,7 +241,7 @@ async fn live_traffic(shop: Shop, ingest: Arc<Ingest>, stop: CancellationToken) 
 }
 
 async fn submit(ingest: Arc<Ingest>, requests: Vec<Request>, key: Option<String>) -> anyhow::Result<()> {
-    let body_hash = key.as_deref().map(|key| Sha256::digest(key).into()).unwrap_or_default();
+    let body_hash = key.as_deref().map(|key| Fingerprint::of(key.as_bytes())).unwrap_or_default();
     let key = key.map(|key| IdempotencyKey { key, body_hash });
     // On a busy machine so many minutes at once may wait longer than the store lets them. With a key nothing counts twice.
     let mut tries_left = if key.is_some() { TRIES } else { 1 };

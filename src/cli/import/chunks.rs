@@ -13,6 +13,8 @@ use std::io::{self, BufRead};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::domain::Fingerprint;
+
 /// Lines of a piece: few enough that a kill costs nothing, enough that `COPY` is at its best.
 const PIECE_LINES: usize = 5_000;
 
@@ -27,7 +29,7 @@ pub(super) struct Line {
     /// The text, bytes that are not UTF-8 replaced by U+FFFD.
     pub(super) text: String,
     /// Hash of the file up to the end of this line.
-    hash: [u8; 32],
+    hash: Fingerprint,
     /// Whether a line feed follows.
     ended: bool,
 }
@@ -40,7 +42,7 @@ pub(super) struct Piece {
     /// The name of the piece.
     pub(super) key: String,
     /// The hash in it.
-    pub(super) hash: [u8; 32],
+    pub(super) hash: Fingerprint,
 }
 
 /// Reads a file piece by piece.
@@ -85,7 +87,7 @@ impl<R: BufRead> Chunks<R> {
         self.read_ahead()?;
         if self.prefix.is_empty() {
             let first = self.ahead.front().map(|line| line.hash).unwrap_or_default();
-            self.prefix = format!("import:{}:", hex(&first[..8]));
+            self.prefix = format!("import:{first}:");
         }
         Ok(&self.prefix)
     }
@@ -106,7 +108,7 @@ impl<R: BufRead> Chunks<R> {
             let stored = if self.stored.is_empty() {
                 None
             } else {
-                self.ahead.iter().rposition(|line| self.stored.contains(&self.key(&line.hash)))
+                self.ahead.iter().rposition(|line| self.stored.contains(&self.key(line.hash)))
             };
             if let Some(last) = stored {
                 self.already_stored += last as u64 + 1;
@@ -116,12 +118,12 @@ impl<R: BufRead> Chunks<R> {
             let half = self.ahead.len() > 1 && self.ahead.back().is_some_and(|line| !line.ended);
             let lines: Vec<Line> = self.ahead.drain(..self.ahead.len() - usize::from(half)).collect();
             let hash = lines.last().map(|line| line.hash).unwrap_or_default();
-            return Ok(Some(Piece { key: self.key(&hash), hash, lines }));
+            return Ok(Some(Piece { key: self.key(hash), hash, lines }));
         }
     }
 
-    fn key(&self, hash: &[u8; 32]) -> String {
-        format!("{}{}", self.prefix, hex(&hash[..16]))
+    fn key(&self, hash: Fingerprint) -> String {
+        format!("{}{hash}", self.prefix)
     }
 
     fn read_ahead(&mut self) -> io::Result<()> {
@@ -138,7 +140,7 @@ impl<R: BufRead> Chunks<R> {
             self.ahead.push_back(Line {
                 number: self.next_number,
                 text: String::from_utf8_lossy(&bytes).into_owned(),
-                hash: self.hasher.clone().finalize().into(),
+                hash: self.hasher.clone().into(),
                 ended,
             });
             self.next_number += 1;
@@ -184,16 +186,6 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<End> {
         line.pop();
     }
     Ok(read)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 #[cfg(test)]
