@@ -37,8 +37,8 @@
 //! limit, and hands it to [`ingest::read_json`] or [`ingest::read_ndjson`]. Each record becomes domain types or an error with
 //! its index; the good ones go on. [`ingest::Ingest::submit`] looks up the numbers of their endpoints, takes room in a bounded
 //! queue (none left: 429) and waits. The writer takes whatever has gathered as soon as one of three flushes is free. A flush
-//! is one transaction of [`store`]: claim the idempotency keys, `COPY` the raw rows sorted by endpoint, `COPY` their counts as
-//! deltas, `COMMIT`. Only then is the client answered. A batch whose key is known gets the answer it was given before.
+//! is one transaction of [`store`]: claim the idempotency keys, write the raw rows sorted by endpoint (in bulk by `COPY`), insert
+//! their counts as deltas, `COMMIT`. Only then is the client answered. A batch whose key is known gets the answer it was given before.
 //!
 //! **A question.** `GET /api/v1/endpoints/top?by=p95&window=30d` becomes a [`stats::Question`]; everything in it is parsed, so
 //! equal questions have equal keys. [`stats::Stats::ask`] looks in the process, then in Redis; whoever asks the same meanwhile

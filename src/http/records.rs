@@ -58,6 +58,7 @@ async fn take(app: &App, request: &HttpRequest, payload: &mut Payload) -> Result
     }
     let body = body::read(request, payload, app.max_body_bytes).await?;
 
+    let small = body.len() <= PARSED_IN_PLACE_BYTES;
     let accepted = app.ingest.accepted_times();
     let read = move || {
         let hash = key.is_some().then(|| Fingerprint::of(&body));
@@ -66,12 +67,9 @@ async fn take(app: &App, request: &HttpRequest, payload: &mut Payload) -> Result
             BodyType::Ndjson => read_ndjson(&body, accepted),
         };
         let key = key.zip(hash).map(|(key, body_hash)| IdempotencyKey { key, body_hash });
-        parsed.map(|parsed| (parsed, key, body.len()))
+        parsed.map(|parsed| (parsed, key))
     };
-    let small = request.headers().get("content-length").is_some_and(|length| {
-        length.to_str().is_ok_and(|length| length.parse().is_ok_and(|length: usize| length <= PARSED_IN_PLACE_BYTES))
-    }) && request.headers().get("content-encoding").is_none();
-    let (parsed, key, _) = if small { read() } else { web::block(read).await.map_err(|_| ApiError::NotStored)? }?;
+    let (parsed, key) = if small { read() } else { web::block(read).await.map_err(|_| ApiError::NotStored)? }?;
 
     let ingest = app.ingest.clone();
     // Goes on even if the client goes away: what was read is stored, and a retry with the same key finds it.

@@ -34,7 +34,7 @@ pub(super) struct Registry {
 #[derive(Default)]
 struct Known {
     numbers: HashMap<Endpoint, EndpointId>,
-    /// The services of `numbers`.
+    /// The services of `numbers`; all there are, once there may be no more.
     services: HashSet<Service>,
     /// Services that have as many endpoints as they may.
     full: HashSet<Service>,
@@ -89,7 +89,14 @@ impl Registry {
         let last = self.register(homeless.iter().map(|endpoint| nowhere_else(endpoint)).collect()).await?;
 
         self.remember(&[&found, &second, &last]);
-        self.remember_full(&left, &second, !homeless.is_empty());
+        let full: BTreeSet<&Service> = left.iter().map(|endpoint| &endpoint.service).collect();
+        let homeless_services: BTreeSet<&Service> = homeless.iter().map(|endpoint| &endpoint.service).collect();
+        for service in full.difference(&homeless_services) {
+            self.remember_full(service).await?;
+        }
+        if !homeless.is_empty() {
+            self.remember_no_more_services().await?;
+        }
         endpoints
             .iter()
             .map(|endpoint| {
@@ -119,19 +126,32 @@ impl Registry {
         }
     }
 
-    /// Remembers which services had no room, and says so in the log the first time.
-    fn remember_full(&self, left: &[&Endpoint], second: &HashMap<Endpoint, EndpointId>, no_more_services: bool) {
+    /// Remembers that a service has no room, and with it every endpoint it has: one that another replica made must not be
+    /// taken for one too many just because this replica has not met it. Once full, a service gets no more.
+    async fn remember_full(&self, service: &Service) -> Result<(), StoreError> {
+        if self.known.read().unwrap_or_else(PoisonError::into_inner).full.contains(service) {
+            return Ok(());
+        }
+        self.remember(&[&self.store.endpoints_of(service).await?]);
+        self.known.write().unwrap_or_else(PoisonError::into_inner).full.insert(service.clone());
+        let (service, cap) = (service.as_str(), self.caps.per_service);
+        tracing::warn!(service, cap, "a service has as many endpoints as it may; new ones count as {{other}}");
+        Ok(())
+    }
+
+    /// Remembers that no service finds room any more, and every one there is.
+    async fn remember_no_more_services(&self) -> Result<(), StoreError> {
+        if self.known.read().unwrap_or_else(PoisonError::into_inner).services_full {
+            return Ok(());
+        }
+        let services = self.store.services().await?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        for endpoint in left {
-            if second.contains_key(&endpoint.overflow()) && known.full.insert(endpoint.service.clone()) {
-                let (service, cap) = (endpoint.service.as_str(), self.caps.per_service);
-                tracing::warn!(service, cap, "a service has as many endpoints as it may; new ones count as {{other}}");
-            }
-        }
-        if no_more_services && !std::mem::replace(&mut known.services_full, true) {
-            let cap = self.caps.services;
-            tracing::warn!(cap, "there are as many services as there may be; new ones count as {{other}}");
-        }
+        known.services.extend(services);
+        known.services_full = true;
+        drop(known);
+        let cap = self.caps.services;
+        tracing::warn!(cap, "there are as many services as there may be; new ones count as {{other}}");
+        Ok(())
     }
 
     fn all_known(&self, endpoints: &[Endpoint]) -> Option<Vec<Number>> {

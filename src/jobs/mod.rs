@@ -22,6 +22,13 @@ const FOLD_PIECE: u32 = 60_000;
 /// How often deltas are folded: few enough wait that reading them costs a question nothing that shows.
 const FOLD_EVERY: Duration = Duration::from_secs(10);
 
+/// A fold that moved more than this is followed by the next one sooner: at 650,000 records/s some 250,000 deltas gather in
+/// [`FOLD_EVERY`], and a question that has to add them took 0.45 s instead of 6 ms.
+const MANY_DELTAS: u64 = 20_000;
+
+/// How much sooner.
+const FOLD_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// How often it is looked whether the daily view has something to catch up with.
 const REFRESH_EVERY: Duration = Duration::from_secs(5 * 60);
 
@@ -139,7 +146,11 @@ impl Jobs {
                 _ = fold.tick() => {
                     log("synchronise", self.synchronise().await.map(Attempt::Performed));
                     if maintain {
-                        log("fold", self.fold(&stop).await);
+                        let folded = self.fold(&stop).await;
+                        if matches!(folded, Ok(Attempt::Performed(FoldedDeltas(moved))) if moved > MANY_DELTAS) {
+                            fold.reset_after(FOLD_AGAIN_AFTER);
+                        }
+                        log("fold", folded);
                     }
                 }
                 _ = refresh.tick(), if maintain => log("refresh", self.refresh(false).await),

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use sqlx::postgres::PgRow;
 use sqlx::{Acquire as _, Row as _};
 
 use super::{ANSWER, Store, StoreError, rows, sql, within};
-use crate::domain::{Endpoint, EndpointId};
+use crate::domain::{Endpoint, EndpointId, Service};
 
 /// How many endpoints there may be.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +50,33 @@ impl Store {
         within(ANSWER, transaction.commit()).await?;
         lease.give_back();
 
-        found.iter().map(|row| Ok((rows::endpoint(row)?, EndpointId(row.try_get("id")?)))).collect()
+        numbered(&found)
     }
+
+    /// Every endpoint of a service.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn endpoints_of(&self, service: &Service) -> Result<HashMap<Endpoint, EndpointId>, StoreError> {
+        let query = sqlx::query(sql::ENDPOINTS_OF_SERVICE.sql).bind(service.as_str());
+        let mut lease = self.lease().await?;
+        let found = within(ANSWER, query.fetch_all(lease.connection())).await?;
+        lease.give_back();
+        numbered(&found)
+    }
+
+    /// Every service.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn services(&self) -> Result<Vec<Service>, StoreError> {
+        let mut lease = self.lease().await?;
+        let found = within(ANSWER, sqlx::query(sql::SERVICES.sql).fetch_all(lease.connection())).await?;
+        lease.give_back();
+        Ok(found.iter().map(rows::service).collect::<Result<_, _>>()?)
+    }
+}
+
+fn numbered(found: &[PgRow]) -> Result<HashMap<Endpoint, EndpointId>, StoreError> {
+    found.iter().map(|row| Ok((rows::endpoint(row)?, EndpointId(row.try_get("id")?)))).collect()
 }

@@ -65,18 +65,24 @@ pub(super) fn counters(row: &PgRow) -> Result<Counters, sqlx::Error> {
 
 /// The endpoint of a row.
 pub(super) fn endpoint(row: &PgRow) -> Result<Endpoint, sqlx::Error> {
-    fn text<T, E: std::error::Error + Send + Sync + 'static>(
-        row: &PgRow,
-        column: &str,
-        parse: impl FnOnce(&str) -> Result<T, E>,
-    ) -> Result<T, sqlx::Error> {
-        parse(row.try_get(column)?).map_err(|error| sqlx::Error::Decode(Box::new(error)))
-    }
     Ok(Endpoint {
-        service: text(row, "service", Service::parse)?,
+        service: service(row)?,
         method: text(row, "method", Method::parse)?,
         route: text(row, "route", Route::parse)?,
     })
+}
+
+/// The service of a row.
+pub(super) fn service(row: &PgRow) -> Result<Service, sqlx::Error> {
+    text(row, "service", Service::parse)
+}
+
+fn text<T, E: std::error::Error + Send + Sync + 'static>(
+    row: &PgRow,
+    column: &str,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, sqlx::Error> {
+    parse(row.try_get(column)?).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 /// An endpoint and its number, where the row has one.

@@ -24,6 +24,8 @@ pub(super) const ENDPOINT_TOTALS: Statement =
     Statement { file: "endpoint_totals.sql", sql: include_str!("../../sql/endpoint_totals.sql") };
 pub(super) const ENSURE_DAYS: Statement =
     Statement { file: "ensure_days.sql", sql: include_str!("../../sql/ensure_days.sql") };
+pub(super) const ENDPOINTS_OF_SERVICE: Statement =
+    Statement { file: "endpoints_of_service.sql", sql: include_str!("../../sql/endpoints_of_service.sql") };
 pub(super) const FOLD: Statement = Statement { file: "fold.sql", sql: include_str!("../../sql/fold.sql") };
 pub(super) const INSERT_DELTAS: Statement =
     Statement { file: "insert_deltas.sql", sql: include_str!("../../sql/insert_deltas.sql") };
@@ -53,6 +55,7 @@ pub(super) const SERIES_HOURS: Statement =
     Statement { file: "series_hours.sql", sql: include_str!("../../sql/series_hours.sql") };
 pub(super) const SERIES_MINUTES: Statement =
     Statement { file: "series_minutes.sql", sql: include_str!("../../sql/series_minutes.sql") };
+pub(super) const SERVICES: Statement = Statement { file: "services.sql", sql: include_str!("../../sql/services.sql") };
 pub(super) const TRY_LOCK: Statement = Statement { file: "try_lock.sql", sql: include_str!("../../sql/try_lock.sql") };
 pub(super) const TRY_SESSION_LOCK: Statement =
     Statement { file: "try_session_lock.sql", sql: include_str!("../../sql/try_session_lock.sql") };
@@ -73,6 +76,7 @@ pub const ALL: &[Statement] = &[
     DAYS_WITHOUT_BTREE,
     ENDPOINT_TOTALS,
     ENSURE_DAYS,
+    ENDPOINTS_OF_SERVICE,
     FOLD,
     INSERT_DELTAS,
     INSERT_REQUESTS,
@@ -89,6 +93,7 @@ pub const ALL: &[Statement] = &[
     REQUESTS_SLOWEST,
     SERIES_HOURS,
     SERIES_MINUTES,
+    SERVICES,
     TRY_LOCK,
     TRY_SESSION_LOCK,
     VERIFY_DAY,

@@ -11,10 +11,14 @@ mod freshness;
 mod keys;
 mod outages;
 
+use std::sync::Arc;
+
+use endpoint_stats::ingest::IngestConfig;
+use endpoint_stats::store::EndpointCaps;
 use serde_json::{Value, json};
 
 use crate::harness::compressed::{gzip, zstd};
-use crate::harness::{TestApp, at, record};
+use crate::harness::{NOW, Setup, TestApp, at, record};
 
 /// Requests counted, raw rows kept.
 async fn counted(app: &TestApp) -> (i64, i64) {
@@ -183,4 +187,41 @@ async fn a_record_older_than_raw_requests_are_kept_is_counted_without_a_row() {
     // A batch of nothing but old records is stored as well.
     app.accept(&[record("2025-12-24T12:34:56Z", "/older", 3.0)]).await;
     assert_eq!(counted(&app).await, (3, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_replica_made_is_not_one_too_many_here() {
+    let setup = || Setup {
+        ingest: IngestConfig { caps: EndpointCaps { per_service: 2, services: 2 }, ..Setup::default().ingest },
+        ..Setup::default()
+    };
+    let first = TestApp::with(setup()).await;
+    let second = TestApp::on(Arc::clone(&first.database), setup()).await;
+    first.accept(&[record(NOW, "/a", 1.0), record(NOW, "/b", 1.0)]).await;
+    let other = |route: &str| {
+        let mut other = record(NOW, route, 1.0);
+        other["service"] = "other shop".into();
+        other
+    };
+    first.accept(&[other("/a")]).await;
+
+    // The second replica learns that both are full from endpoints that find no room, before it has met those that did.
+    let mut third = record(NOW, "/c", 1.0);
+    second.accept(&[third.clone()]).await;
+    third["service"] = "third shop".into();
+    second.accept(&[third]).await;
+    second.accept(&[record(NOW, "/a", 1.0), other("/a"), other("/b")]).await;
+
+    let ranking = second.get("/api/v1/endpoints/top?limit=100").await;
+    let requests = |service: &str, route: &str| {
+        let rows = ranking["rows"].as_array().unwrap();
+        rows.iter().find(|row| row["service"] == service && row["route"] == route).map(|row| row["requests"].clone())
+    };
+    assert_eq!(requests("shop", "/a"), Some(2.into()), "{ranking}");
+    assert_eq!(requests("shop", "{other}"), Some(1.into()), "{ranking}");
+    assert_eq!(requests("other shop", "/a"), Some(2.into()), "{ranking}");
+    assert_eq!(requests("other shop", "/b"), Some(1.into()), "{ranking}");
+    assert_eq!(requests("{other}", "{other}"), Some(1.into()), "{ranking}");
+    second.stop().await;
+    first.stop().await;
 }

@@ -1,0 +1,2 @@
+-- name: every service
+SELECT DISTINCT service FROM endpoints
