@@ -1,12 +1,8 @@
 //! How soon an answer can change.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use super::window::{floor_day, floor_hour};
-
-/// How long after its end an hour counts as the current one. Shippers deliver the last records of an hour some seconds or
-/// minutes into the next; an answer that was made before them would otherwise be kept for half an hour without them.
-const SETTLING: TimeDelta = TimeDelta::minutes(5);
 
 /// Decides every lifetime and every `Cache-Control`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,7 +21,6 @@ impl Freshness {
     /// Takes the instants, not a window: what is read may have been widened beyond the longest window that can be asked for.
     #[must_use]
     pub fn of(from: DateTime<Utc>, to: DateTime<Utc>, now: DateTime<Utc>) -> Self {
-        let now = now - SETTLING;
         if to > floor_hour(now) {
             Self::Live
         } else if to <= floor_day(now) && floor_day(from) == from && floor_day(to) == to {
@@ -48,14 +43,6 @@ mod tests {
     fn the_current_hour_makes_a_window_live() {
         assert_eq!(freshness("2026-11-20T00:00:00Z", "2026-11-21T10:01:00Z"), Freshness::Live);
         assert_eq!(freshness("2026-11-20T00:00:00Z", "2026-11-21T10:00:00Z"), Freshness::Recent);
-    }
-
-    #[test]
-    fn an_hour_is_closed_five_minutes_after_its_end() {
-        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
-        let (from, to) = (at("2026-11-20T00:00:00Z"), at("2026-11-21T00:00:00Z"));
-        assert_eq!(Freshness::of(from, to, at("2026-11-21T00:04:59Z")), Freshness::Live);
-        assert_eq!(Freshness::of(from, to, at("2026-11-21T00:05:00Z")), Freshness::Settled);
     }
 
     #[test]
