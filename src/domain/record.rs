@@ -116,6 +116,10 @@ impl Timestamp<'_> {
                 })?
             }
         };
+        // Before 1970 there was no HTTP; and neither Postgres nor the arithmetic of days reaches as far back as chrono.
+        if instant < DateTime::UNIX_EPOCH {
+            return Err(invalid("timestamp-too-old", "must not be before 1970"));
+        }
         if instant > accepted.newest {
             return Err(invalid("timestamp-in-future", "must be at most 5 minutes ahead of the service's clock"));
         }
@@ -267,6 +271,15 @@ mod tests {
         ] {
             assert_eq!(timestamp.read(accepted()).map_err(|error| error.code), Err(code), "{timestamp:?}");
         }
+    }
+
+    #[test]
+    fn even_where_any_age_is_taken_there_is_a_beginning() {
+        let any = AcceptedTimes { oldest: None, ..accepted() };
+        for ms in [-3e14, -6.3e13, -2e12] {
+            assert_eq!(Timestamp::EpochMs(ms).read(any).map_err(|error| error.code), Err("timestamp-too-old"), "{ms}");
+        }
+        assert!(Timestamp::Text("1995-07-01T00:00:01-04:00").read(any).is_ok());
     }
 
     fn fields() -> RecordFields<'static> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Days, DurationRound as _, TimeDelta, Utc};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::Clock;
@@ -129,35 +129,53 @@ impl Jobs {
     }
 
     /// Keeps the clock and the horizons right, and, where `maintain` says so, runs every job at its time, until `stop`; a job
-    /// that is running ends its piece.
+    /// that is running ends its piece. Each job has a loop of its own: building an index for minutes must not keep deltas
+    /// from being folded.
     pub async fn run(self, maintain: bool, stop: CancellationToken) {
-        let every = |period| {
-            let mut interval = tokio::time::interval(period);
-            // A tick that was missed while a job took long is not made up for: the job did then what there was to do.
-            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            interval
+        let maintenance = async {
+            if maintain {
+                tokio::join!(self.refresh_loop(&stop), self.partitions_loop(&stop));
+            }
         };
-        let (mut fold, mut refresh, mut partitions) =
-            (every(FOLD_EVERY), every(REFRESH_EVERY), every(PARTITIONS_EVERY));
-        loop {
-            // Dropped branches have only waited for a tick, so nothing is cut short here.
-            tokio::select! {
-                () = stop.cancelled() => break,
-                _ = fold.tick() => {
-                    log("synchronise", self.synchronise().await.map(Attempt::Performed));
-                    if maintain {
-                        let folded = self.fold(&stop).await;
-                        if matches!(folded, Ok(Attempt::Performed(FoldedDeltas(moved))) if moved > MANY_DELTAS) {
-                            fold.reset_after(FOLD_AGAIN_AFTER);
-                        }
-                        log("fold", folded);
-                    }
+        tokio::join!(self.fold_loop(maintain, &stop), maintenance);
+    }
+
+    async fn refresh_loop(&self, stop: &CancellationToken) {
+        let mut ticks = every(REFRESH_EVERY);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            log("refresh", self.refresh(false).await);
+        }
+    }
+
+    async fn partitions_loop(&self, stop: &CancellationToken) {
+        let mut ticks = every(PARTITIONS_EVERY);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            log("partitions", self.partitions().await);
+        }
+    }
+
+    async fn fold_loop(&self, maintain: bool, stop: &CancellationToken) {
+        let mut again_after = Duration::ZERO;
+        while stop.run_until_cancelled(tokio::time::sleep(again_after)).await.is_some() {
+            again_after = FOLD_EVERY;
+            log("synchronise", self.synchronise().await.map(Attempt::Performed));
+            if maintain {
+                let folded = self.fold(stop).await;
+                if matches!(folded, Ok(Attempt::Performed(FoldedDeltas(moved))) if moved > MANY_DELTAS) {
+                    again_after = FOLD_AGAIN_AFTER;
                 }
-                _ = refresh.tick(), if maintain => log("refresh", self.refresh(false).await),
-                _ = partitions.tick(), if maintain => log("partitions", self.partitions().await),
+                log("fold", folded);
             }
         }
     }
+}
+
+/// Ticks now and every `period`. One that is missed while a job takes long is not made up for: the job did then what there
+/// was to do.
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// A failed job is told once, here; its next tick tries again.

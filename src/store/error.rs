@@ -31,6 +31,17 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Contended)
     }
+
+    /// Whether, as the answer to `COMMIT`, this means for certain that nothing was committed. Only Postgres itself says so,
+    /// and only with these codes (integrity violation, rollback, idle or overlong transaction); a pooler that lost the
+    /// server after `COMMIT` reached it sends an error of its own making, such as 08P01.
+    pub(super) fn is_rolled_back(&self) -> bool {
+        let (Self::Unavailable(error) | Self::Unexpected(error) | Self::StorageFull(error)) = self else {
+            return false;
+        };
+        let code = error.as_database_error().and_then(|refusal| refusal.code());
+        code.is_some_and(|code| code.starts_with("23") || code.starts_with("40") || matches!(&*code, "25P03" | "25P04"))
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -66,8 +77,9 @@ fn kind(refusal: &dyn DatabaseError) -> Kind {
     match code.as_ref() {
         "53100" => Kind::StorageFull,
         "57014" => Kind::TimedOut,
-        // serialization failure, deadlock, lock not available, read-only transaction (a primary that became a standby)
-        "40001" | "40P01" | "55P03" | "25006" => Kind::Unavailable,
+        // serialization failure, deadlock, lock not available, read-only transaction (a primary that became a standby), and a
+        // transaction that Postgres ended because this process was held up in it
+        "40001" | "40P01" | "55P03" | "25006" | "25P03" | "25P04" => Kind::Unavailable,
         // no partition for a row: the day was dropped since this process last looked
         "23514" if refusal.table() == Some("requests") => Kind::Unavailable,
         // connection exceptions, insufficient resources, operator intervention

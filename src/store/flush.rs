@@ -22,6 +22,10 @@ const BEGIN_FLUSH: &str = "BEGIN; SET LOCAL statement_timeout = '5500ms'";
 /// for the server's acknowledgement of the first.
 const COPY_FROM_ROWS: usize = 2_000;
 
+/// Days made in one statement. What was made stays, so a batch that spans hundreds of missing days, which take longer than
+/// one statement may, gets on with every try.
+const DAYS_AT_ONCE: usize = 16;
+
 /// Bytes of a raw row in `COPY`'s binary format, without its trace id.
 const ROW_BYTES: usize = 60;
 
@@ -95,11 +99,7 @@ impl Store {
         }
         match within(ANSWER, transaction.commit()).await {
             Ok(()) => {}
-            // Postgres refused: rolled back, for certain.
-            Err(error @ (StoreError::StorageFull(_) | StoreError::Unexpected(_))) => return Err(error),
-            Err(StoreError::Unavailable(error)) if error.as_database_error().is_some() => {
-                return Err(StoreError::Unavailable(error));
-            }
+            Err(error) if error.is_rolled_back() => return Err(error),
             Err(_) => return Err(StoreError::CommitUnknown),
         }
         lease.give_back();
@@ -127,15 +127,15 @@ impl Store {
             let known = self.known_days.lock().unwrap_or_else(PoisonError::into_inner);
             days.iter().filter(|day| !known.contains(day)).copied().collect()
         };
-        if missing.is_empty() {
-            return Ok(0);
+        let mut made = 0;
+        for days in missing.chunks(DAYS_AT_ONCE) {
+            let mut lease = self.lease().await?;
+            let query = sqlx::query_scalar::<_, i64>(sql::ENSURE_DAYS.sql).bind(days);
+            made += within(ANSWER, query.fetch_one(lease.connection())).await?.unsigned_abs();
+            lease.give_back();
+            self.known_days.lock().unwrap_or_else(PoisonError::into_inner).extend(days);
         }
-        let mut lease = self.lease().await?;
-        let made: i64 =
-            within(COPY, sqlx::query_scalar(sql::ENSURE_DAYS.sql).bind(&missing).fetch_one(lease.connection())).await?;
-        lease.give_back();
-        self.known_days.lock().unwrap_or_else(PoisonError::into_inner).extend(missing);
-        Ok(made.unsigned_abs())
+        Ok(made)
     }
 }
 

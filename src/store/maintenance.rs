@@ -18,6 +18,16 @@ const PIECE: Duration = Duration::from_secs(10 * 60);
 /// over, and little patience with table locks, since whoever waits for one makes everybody behind wait too.
 const BEGIN_PIECE: &str = "BEGIN; SET LOCAL statement_timeout = '595s'; SET LOCAL lock_timeout = '5s'";
 
+/// The same patience outside a transaction.
+const LITTLE_PATIENCE: &str = "SET lock_timeout = '5s'";
+
+/// Longest wait for one piece of a fold: a hundred times what it takes. A line that went dead in it must not keep this
+/// replica from folding for long.
+const FOLD: Duration = Duration::from_secs(25);
+
+/// Its transaction.
+const BEGIN_FOLD: &str = "BEGIN; SET LOCAL statement_timeout = '20s'; SET LOCAL lock_timeout = '5s'";
+
 /// The lock under which rollups are written and the view is refreshed.
 const ROLLUPS_LOCK: &str = "rollups";
 
@@ -44,12 +54,12 @@ impl Store {
     /// [`StoreError`]; nothing was moved.
     pub async fn fold(&self, today: NaiveDate, limit: u32) -> Result<Attempt<FoldedDeltas>, StoreError> {
         let mut lease = self.lease().await?;
-        let mut transaction = within(ANSWER, lease.connection().begin_with(BEGIN_PIECE)).await?;
+        let mut transaction = within(ANSWER, lease.connection().begin_with(BEGIN_FOLD)).await?;
         if !try_lock(&mut transaction, ROLLUPS_LOCK).await? {
             return Ok(Attempt::Skipped);
         }
         let moved: i64 = within(
-            PIECE,
+            FOLD,
             sqlx::query_scalar(sql::FOLD.sql).bind(today).bind(i64::from(limit)).fetch_one(&mut *transaction),
         )
         .await?;
@@ -100,13 +110,17 @@ impl Store {
         if !locked {
             return Ok(Attempt::Skipped);
         }
-        within(ANSWER, sqlx::query("SET statement_timeout = '595s'").execute(&mut *connection)).await?;
+        for setting in ["SET statement_timeout = '595s'", LITTLE_PATIENCE] {
+            within(ANSWER, sqlx::query(setting).execute(&mut *connection)).await?;
+        }
         let made: i64 =
             within(PIECE, sqlx::query_scalar(sql::ENSURE_DAYS.sql).bind(days).fetch_one(&mut *connection)).await?;
         let bare: Vec<NaiveDate> =
             within(ANSWER, sqlx::query_scalar(sql::DAYS_WITHOUT_BTREE.sql).bind(closed).fetch_all(&mut *connection))
                 .await?;
         for day in &bare {
+            // Building waits for every transaction that is older, a long `verify` too, and holds nobody up meanwhile.
+            within(ANSWER, sqlx::query("SET lock_timeout = 0").execute(&mut *connection)).await?;
             let ddl = within(ANSWER, sqlx::query(sql::BTREE_DDL.sql).bind(day).fetch_one(&mut *connection)).await?;
             for column in ["clear", "build"] {
                 // Made by Postgres' own format() from a date.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -50,8 +51,8 @@ pub async fn migrate(url: &str) -> Result<Vec<String>, MigrationError> {
 }
 
 async fn run(url: &str) -> Result<Vec<String>, MigrationError> {
-    let (config, verification) = address(url)?;
-    let (mut client, connection) = config.connect(MakeRustlsConnect::new(tls(verification)?)).await?;
+    let address = address(url)?;
+    let (mut client, connection) = address.config.connect(MakeRustlsConnect::new(tls(&address)?)).await?;
     // Ends when `client` is dropped; an error shows up in the client's own calls.
     let driver = tokio::spawn(connection);
     client.batch_execute("SELECT pg_advisory_lock(hashtext('endpoint_stats'), hashtext('migrate'))").await?;
@@ -74,49 +75,85 @@ enum Verification {
     Full,
 }
 
-/// The address in tokio-postgres' terms, which knows fewer `sslmode`s than libpq and sqlx.
-fn address(url: &str) -> Result<(tokio_postgres::Config, Verification), MigrationError> {
+/// The parameters of an address that tokio-postgres knows. Others are sqlx's or libpq's alone and do not matter to a
+/// connection that lives for one migration.
+const KNOWN: [&str; 11] = [
+    "application_name",
+    "channel_binding",
+    "dbname",
+    "host",
+    "hostaddr",
+    "load_balance_hosts",
+    "options",
+    "password",
+    "port",
+    "target_session_attrs",
+    "user",
+];
+
+/// How to connect, and how to check who answers.
+struct Address {
+    config: tokio_postgres::Config,
+    verification: Verification,
+    /// A file of certificate authorities, instead of the machine's.
+    authorities: Option<String>,
+}
+
+/// The address in tokio-postgres' terms, which knows fewer parameters than libpq and sqlx.
+fn address(url: &str) -> Result<Address, MigrationError> {
     // The error of `url` tells what is wrong without repeating the text, which holds a password.
     let mut url = url::Url::parse(url).map_err(|error| MigrationError::InvalidUrl(error.to_string()))?;
     let mut verification = Verification::None;
-    let parameters: Vec<(String, String)> = url
-        .query_pairs()
-        .filter(|(name, _)| name != "sslrootcert")
-        .map(|(name, value)| match (&*name, &*value) {
+    let mut authorities = None;
+    let mut parameters: Vec<(String, String)> = Vec::new();
+    for (name, value) in url.query_pairs() {
+        match (&*name, &*value) {
             ("sslmode" | "ssl-mode", "verify-ca" | "verify-full") => {
                 verification = Verification::Full;
-                ("sslmode".to_owned(), "require".to_owned())
+                parameters.push(("sslmode".to_owned(), "require".to_owned()));
             }
-            ("sslmode" | "ssl-mode", "allow") => ("sslmode".to_owned(), "prefer".to_owned()),
-            ("sslmode" | "ssl-mode", mode) => ("sslmode".to_owned(), mode.to_owned()),
-            (name, value) => (name.to_owned(), value.to_owned()),
-        })
-        .collect();
+            ("sslmode" | "ssl-mode", "allow") => parameters.push(("sslmode".to_owned(), "prefer".to_owned())),
+            ("sslmode" | "ssl-mode", mode) => parameters.push(("sslmode".to_owned(), mode.to_owned())),
+            ("sslrootcert" | "ssl-root-cert" | "ssl-ca", file) => authorities = Some(file.to_owned()),
+            (name, value) if KNOWN.contains(&name) => parameters.push((name.to_owned(), value.to_owned())),
+            _ => {}
+        }
+    }
     url.set_query(None);
     if !parameters.is_empty() {
         url.query_pairs_mut().extend_pairs(parameters);
     }
+    // The form encoding of `url` writes a space as `+`, which tokio-postgres takes for a plus; a plus itself is `%2B`.
+    let query = url.query().map(|query| query.replace('+', "%20"));
+    url.set_query(query.as_deref());
     let mut config: tokio_postgres::Config = url.as_str().parse().map_err(|error: tokio_postgres::Error| {
         MigrationError::InvalidUrl(
             std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string),
         )
     })?;
     config.application_name("endpoint-stats migrate").connect_timeout(Duration::from_secs(10));
-    Ok((config, verification))
+    Ok(Address { config, verification, authorities })
 }
 
-fn tls(verification: Verification) -> Result<ClientConfig, MigrationError> {
+fn tls(address: &Address) -> Result<ClientConfig, MigrationError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| MigrationError::Tls(error.to_string()))?;
-    let builder = match verification {
+    let builder = match address.verification {
         Verification::None => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider))),
         Verification::Full => {
             let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots.add_parsable_certificates(match &address.authorities {
+                Some(file) => CertificateDer::pem_file_iter(file)
+                    .and_then(Iterator::collect)
+                    .map_err(|error| MigrationError::Tls(format!("sslrootcert {file}: {error}")))?,
+                None => rustls_native_certs::load_native_certs().certs,
+            });
             if roots.is_empty() {
-                return Err(MigrationError::Tls("this machine has no certificate authorities".to_owned()));
+                return Err(MigrationError::Tls(
+                    "there are no certificate authorities to check the server by".to_owned(),
+                ));
             }
             builder.with_root_certificates(roots)
         }
@@ -177,17 +214,26 @@ mod tests {
             ("verify-ca", Verification::Full),
             ("verify-full", Verification::Full),
         ] {
-            let (config, found) = address(&format!("postgres://u:p@db.example:6543/stats?sslmode={mode}")).unwrap();
-            assert_eq!(found, verification, "{mode}");
-            assert_eq!(config.get_ports(), [6543]);
-            assert_eq!(config.get_password(), Some(&b"p"[..]));
+            let found = address(&format!("postgres://u:p@db.example:6543/stats?sslmode={mode}")).unwrap();
+            assert_eq!(found.verification, verification, "{mode}");
+            assert_eq!(found.config.get_ports(), [6543]);
+            assert_eq!(found.config.get_password(), Some(&b"p"[..]));
         }
+    }
+
+    #[test]
+    fn parameters_of_other_drivers_do_not_keep_it_from_connecting() {
+        let url =
+            "postgres://u@h/d?statement-cache-capacity=0&sslrootcert=/ca.pem&options=-c%20search_path%3Dstats%2B1";
+        let found = address(url).unwrap();
+        assert_eq!(found.config.get_options(), Some("-c search_path=stats+1"));
+        assert_eq!(found.authorities.as_deref(), Some("/ca.pem"));
     }
 
     #[test]
     fn a_bad_address_is_refused_without_repeating_it() {
         for url in ["secret", "postgres://u:secret@:x/", "postgres://u:secret@h/?sslmode=maybe"] {
-            let error = address(url).unwrap_err().to_string();
+            let error = address(url).map(|_| ()).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
     }

@@ -103,6 +103,13 @@ impl Store {
             .options([
                 ("statement_timeout", STATEMENT),
                 ("timezone", "UTC"),
+                // A replica that is frozen or cut off in the middle of a transaction loses it, and with it the locks that others
+                // wait for: after ten seconds if the line is up, after some twenty if it is not.
+                ("idle_in_transaction_session_timeout", "10000"),
+                ("tcp_keepalives_idle", "10"),
+                ("tcp_keepalives_interval", "5"),
+                ("tcp_keepalives_count", "2"),
+                ("tcp_user_timeout", "20000"),
                 // Compiling a statement takes longer than the longest question.
                 ("jit", "off"),
                 // `$6 IS NULL OR endpoint_id = $6` uses the right index only when planned for the values at hand.
@@ -170,7 +177,10 @@ impl Lease {
 
     /// The work ended well; somebody else may have the connection.
     fn give_back(mut self) {
-        drop(self.0.take());
+        if let Some(mut connection) = self.0.take() {
+            // What dropping it would do, with a deadline: sqlx asks the server first whether the connection still works.
+            tokio::spawn(tokio::time::timeout(CONNECT, connection.return_to_pool()));
+        }
     }
 }
 
