@@ -17,12 +17,12 @@ use crate::jobs::{Jobs, Retention};
 use crate::stats::Stats;
 use crate::store::{self, Store, StoreConfig};
 
-/// How long the writer may take to flush what waits. With the 25 s that requests have, less than the 45 s after which
-/// Kubernetes kills.
+/// How long the writer may take to flush what waits. With the 25 s that requests have and twice [`JOBS_END_WITHIN`], less
+/// than the 45 s that the README asks for.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(12);
 
 /// How long a job may take to end its piece; cut off, its transaction is rolled back.
-const JOBS_END_WITHIN: Duration = Duration::from_secs(5);
+const JOBS_END_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the service needs to start.
 #[derive(Clone)]
@@ -60,7 +60,7 @@ pub struct Application {
 }
 
 impl Application {
-    /// Migrates, connects, and binds the address; requests are answered from here on.
+    /// Migrates, connects, and binds the address; connections queue from here on.
     ///
     /// # Errors
     /// What keeps the service from starting.

@@ -69,15 +69,15 @@ pub struct CacheOptions {
     #[arg(long, env, default_value_t = 10, value_name = "N")]
     pub redis_pool_max: usize,
 
-    /// How long an answer lives that reaches into the current hour (1 to 5 minutes)
+    /// How long an answer lives that reaches into the current hour
     #[arg(long, env, default_value = "60s", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub cache_ttl_live: Duration,
 
-    /// How long an answer lives that is about closed hours (30 to 60 minutes)
+    /// How long an answer lives that is about closed hours
     #[arg(long, env, default_value = "30min", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub cache_ttl_recent: Duration,
 
-    /// How long an answer lives that is about whole closed days (12 to 24 hours)
+    /// How long an answer lives that is about whole closed days
     #[arg(long, env, default_value = "12h", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub cache_ttl_settled: Duration,
 }
@@ -105,15 +105,15 @@ impl CacheOptions {
 /// What is taken in, and how long it is kept.
 #[derive(Args, Clone)]
 pub struct DataOptions {
-    /// How long raw requests are kept; 0 for ever
+    /// Age up to which single requests are stored; 0 for any
     #[arg(long, env, default_value = "30d", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub retention_raw: Duration,
 
-    /// How long minutes are kept; 0 for ever
+    /// Age up to which there are minutes, older records count by the hour; 0 for any
     #[arg(long, env, default_value = "48h", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub retention_minutes: Duration,
 
-    /// How long hours are kept; 0 for ever
+    /// Age up to which hours are kept, for now `import` warns of older records; 0 for any
     #[arg(long, env, default_value = "400d", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub retention_hours: Duration,
 

@@ -2,7 +2,7 @@
 //!
 //! Owns: the table of lifetimes, the key's namespace, connections to Redis. Uses: `domain`.
 //!
-//! Properties: Redis can only ever save work. It has `REDIS_DEADLINE` for all it does for a request; away, slow or
+//! Properties: Redis can only ever save work. It has `REDIS_DEADLINE` for each look-up and each write; away, slow or
 //! holding garbage, it counts as having nothing. An entry carries the hash of its bytes, so what is cut or foreign is told
 //! from an answer. One computation a key at a time in this process: whoever asks meanwhile waits for it.
 
@@ -23,8 +23,8 @@ const REDIS_DEADLINE: Duration = Duration::from_millis(50);
 /// Names the form of keys and entries. Another form gets another number, so old and new replicas pass each other by.
 const NAMESPACE: &str = "endpoint-stats:v1";
 
-/// An entry of Redis larger than this was not written by us.
-const MAX_ENTRY_BYTES: usize = 8 << 20;
+/// The largest answer that is shared. A larger entry in Redis was not written by us.
+const MAX_BODY_BYTES: usize = 8 << 20;
 
 /// Bytes of the hash and the time in front of an entry's body.
 const ENTRY_HEAD: usize = 32 + 8;
@@ -51,7 +51,8 @@ impl Lifetimes {
         }
     }
 
-    /// In the process. A live answer lives a second, so that replicas behind one balancer do not contradict each other.
+    /// In the process, from when it got there: an answer from Redis may outlive its shared lifetime by so much, which its
+    /// `Age` tells. A live answer lives a second, so that replicas behind one balancer do not contradict each other.
     fn local(&self, freshness: Freshness) -> Duration {
         match freshness {
             Freshness::Live => Duration::from_secs(1),
@@ -122,7 +123,7 @@ impl Entry {
 
     /// `None` for bytes that are no entry of ours, whole and unchanged.
     fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() > MAX_ENTRY_BYTES {
+        if bytes.len() > ENTRY_HEAD + 1 + MAX_BODY_BYTES {
             return None;
         }
         let (head, rest) = bytes.split_at_checked(ENTRY_HEAD)?;
@@ -217,7 +218,7 @@ impl Cache {
     }
 
     async fn share(&self, key: &str, entry: &Entry) {
-        let Some(pool) = &self.redis else { return };
+        let Some(pool) = self.redis.as_ref().filter(|_| entry.body.len() <= MAX_BODY_BYTES) else { return };
         let seconds = self.lifetimes.shared(entry.freshness).as_secs().max(1);
         with_redis(async {
             let mut connection = pool.get().await.ok()?;

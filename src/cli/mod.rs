@@ -129,9 +129,23 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
+/// A client's text without what a terminal would obey: control characters, and those that turn the direction of writing.
+fn printable(text: &str) -> String {
+    let obeyed = |character: char| {
+        character.is_control()
+            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|character| if obeyed(character) { '\u{fffd}' } else { character }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_not_printed() {
+        assert_eq!(printable("/a\u{1b}[2J\n\u{202e}b"), "/a\u{fffd}[2J\u{fffd}\u{fffd}b");
+    }
 
     #[test]
     fn a_cause_is_told_once() {

@@ -5,6 +5,7 @@
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use super::printable;
 use super::top::grouped;
 use crate::domain::Order;
 use crate::stats::{RankedRow, RankingAnswer};
@@ -156,11 +157,6 @@ fn shortened(text: &str, room: usize) -> String {
     kept
 }
 
-/// A client's text without what a terminal would obey.
-fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
-}
-
 /// Milliseconds with as many digits as they are good for.
 fn ms(figure: Option<f64>) -> String {
     match figure {
@@ -272,10 +268,5 @@ mod tests {
     #[test]
     fn a_ranking_of_nothing_says_so() {
         assert!(table(&answer("p95", &[]), 80).contains("No requests in this window."));
-    }
-
-    #[test]
-    fn what_a_terminal_would_obey_is_not_printed() {
-        assert_eq!(printable("/a\u{1b}[2J\n"), "/a\u{fffd}[2J\u{fffd}");
     }
 }

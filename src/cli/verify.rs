@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::printable;
 use crate::config::DatabaseOptions;
 use crate::store::{Difference, Store};
 
@@ -44,6 +45,7 @@ impl VerifyCommand {
 
 fn line(difference: &Difference) -> String {
     let Difference { hour, endpoint, what, told, known } = difference;
+    let endpoint = printable(endpoint);
     let count = |(name, count): &(String, Option<String>)| match count {
         None => format!("{name} none"),
         Some(digits) if digits.len() > PRINTED_DIGITS => {

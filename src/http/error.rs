@@ -324,15 +324,12 @@ impl From<Arc<StatsError>> for ApiError {
             StatsError::TooManySteps(steps) => {
                 Self::parameter("step", format!("would give {steps} points; ask for longer steps or a shorter window"))
             }
-            StatsError::Store(error) => {
-                tracing::error!(error = %error, "a question was not answered");
-                match error {
-                    StoreError::Unavailable(_) | StoreError::Contended | StoreError::CommitUnknown => Self::Unavailable,
-                    StoreError::StorageFull(_) => Self::StorageFull,
-                    StoreError::TimedOut => Self::TimedOut,
-                    StoreError::Unexpected(_) => Self::Internal,
-                }
-            }
+            StatsError::Store(error) => match error {
+                StoreError::Unavailable(_) | StoreError::Contended | StoreError::CommitUnknown => Self::Unavailable,
+                StoreError::StorageFull(_) => Self::StorageFull,
+                StoreError::TimedOut => Self::TimedOut,
+                StoreError::Unexpected(_) => Self::Internal,
+            },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! HTTP: the only module that knows actix.
 //!
-//! Owns: the table of routes, bodies and query strings, statuses and headers. Uses: `stats`, `ingest`, `domain`.
+//! Owns: the table of routes, bodies and query strings, statuses and headers. Uses: `stats`, `ingest`, `store`'s
+//! filters and errors, `domain`.
 //!
 //! actix runs its handlers on worker threads, each with a runtime of its own that ends with the server. What speaks to
 //! Postgres or Redis runs on the main runtime (`App::on_main`): a connection dialled on a worker's runtime would die with
@@ -32,7 +33,7 @@ use error::ApiError;
 /// How long a client may take to send the head of a request.
 const HEAD_ARRIVES_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long requests that are under way may take once the service was told to stop. Kubernetes kills after 45 s.
+/// How long requests that are under way may take once the service was told to stop. The README asks for 45 s in all.
 const DRAINED_WITHIN_SECONDS: u64 = 25;
 
 /// The methods of everything that is read.
@@ -73,11 +74,16 @@ pub struct App {
 }
 
 impl App {
-    /// Runs `work` on the main runtime, to its end.
-    async fn on_main<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, ApiError> {
+    /// Runs `work` on the main runtime, to its end. If it is cut short, by a mistake of the service's own, the answer is
+    /// `cut_short`.
+    async fn on_main<T: Send + 'static>(
+        &self,
+        cut_short: ApiError,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, ApiError> {
         self.runtime.spawn(work).await.map_err(|error| {
             tracing::error!(error = %error, "a request's work was cut short");
-            ApiError::CommitUnknown
+            cut_short
         })
     }
 }
@@ -104,7 +110,7 @@ impl Running {
     }
 }
 
-/// Begins to serve on `listener`.
+/// Takes connections on `listener`; they are served once the returned server runs.
 ///
 /// # Errors
 /// An I/O error if the listener cannot be used.

@@ -13,6 +13,9 @@ use crate::store::EndpointFilter;
 /// The longest part of a route that is searched for, bytes: as long as a route can be.
 const ROUTE_PART_MAX_BYTES: usize = 512;
 
+/// More than any route knows.
+const MAX_PARAMS: usize = 20;
+
 /// The parameters of a request that have not been taken yet.
 #[derive(Debug)]
 pub(super) struct Params(Vec<(String, String)>);
@@ -27,6 +30,9 @@ impl Params {
                     &name,
                     "must not contain control characters or bytes that are not UTF-8",
                 ));
+            }
+            if params.len() == MAX_PARAMS {
+                return Err(ApiError::parameter(&name, "is one parameter too many"));
             }
             if params.iter().any(|(known, _)| *known == name) {
                 return Err(ApiError::parameter(&name, "must be given once"));

@@ -94,10 +94,15 @@ async fn answer(app: Data<App>, request: &HttpRequest, question: Question) -> Re
     let anew = asks_for_new(request);
     let format = question.format();
     let stats = app.stats.clone();
-    let answered = app
-        .on_main(async move { tokio::time::timeout(ANSWERED_WITHIN, stats.ask(&question, anew)).await })
+    let answered =
+        app.on_main(ApiError::Internal, async move {
+            tokio::time::timeout(ANSWERED_WITHIN, stats.ask(&question, anew)).await
+        })
         .await?
-        .map_err(|_| ApiError::TimedOut)??;
+        .map_err(|_| {
+            tracing::error!("a question was not answered in time");
+            ApiError::TimedOut
+        })??;
     Ok(respond(&app, request, format, &answered))
 }
 

@@ -69,11 +69,18 @@ async fn take(app: &App, request: &HttpRequest, payload: &mut Payload) -> Result
         let key = key.zip(hash).map(|(key, body_hash)| IdempotencyKey { key, body_hash });
         parsed.map(|parsed| (parsed, key))
     };
-    let (parsed, key) = if small { read() } else { web::block(read).await.map_err(|_| ApiError::NotStored)? }?;
+    let (parsed, key) = if small {
+        read()
+    } else {
+        web::block(read).await.map_err(|error| {
+            tracing::error!(error = %error, "a body could not be read");
+            ApiError::NotStored
+        })?
+    }?;
 
     let ingest = app.ingest.clone();
     // Goes on even if the client goes away: what was read is stored, and a retry with the same key finds it.
-    let answer = app.on_main(async move { ingest.submit(parsed, key).await }).await??;
+    let answer = app.on_main(ApiError::CommitUnknown, async move { ingest.submit(parsed, key).await }).await??;
     let mut response = if answer.all_rejected { HttpResponse::UnprocessableEntity() } else { HttpResponse::Ok() };
     response.content_type("application/json").insert_header(("Cache-Control", "no-store"));
     if answer.replayed {

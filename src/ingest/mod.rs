@@ -110,8 +110,7 @@ impl Ingest {
     /// Stores the records of a body and returns the answer to it, after `COMMIT`.
     ///
     /// # Errors
-    /// [`IngestError`]; nothing was stored, except perhaps after [`FlushFailure::CommitUnknown`] and
-    /// [`FlushFailure::TimedOut`].
+    /// [`IngestError`]; nothing was stored, except perhaps after [`FlushFailure::CommitUnknown`].
     pub async fn submit(&self, parsed: Parsed, key: Option<IdempotencyKey>) -> Result<Answer, IngestError> {
         let Parsed { batch, rejected, errors } = parsed;
         let (endpoints, records) = batch.into_parts();

@@ -80,15 +80,29 @@ impl Jobs {
         Self { store, clock, retention }
     }
 
-    /// Corrects the clock by the database's, and learns and says from when on data is kept.
+    /// Corrects the clock by the database's, learns from when on data is kept, and moves that on as the retention says.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn synchronise(&self) -> Result<(), StoreError> {
-        let (_, database_time) = self.store.advance_horizons(Horizons::default()).await?;
-        self.clock.follow(database_time);
+        self.learn().await?;
         self.store.advance_horizons(self.retention.horizons(self.clock.now())).await?;
         Ok(())
+    }
+
+    /// The same for a visitor, who may have been started with another retention than the service: what the service keeps
+    /// stays as it is. Only a database that no service has used yet gets the visitor's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn synchronise_as_visitor(&self) -> Result<(), StoreError> {
+        if self.learn().await? == Horizons::default() { self.synchronise().await } else { Ok(()) }
+    }
+
+    async fn learn(&self) -> Result<Horizons, StoreError> {
+        let (held, database_time) = self.store.advance_horizons(Horizons::default()).await?;
+        self.clock.follow(database_time);
+        Ok(held)
     }
 
     /// Moves all deltas there are into minutes and hours. Returns how many.

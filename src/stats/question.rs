@@ -75,7 +75,16 @@ impl Stats {
         Ok(Answered { body, fingerprint, made_at, freshness, cache })
     }
 
+    /// Makes the answer. A failure of the database is logged here, once however many clients wait.
     async fn make(&self, question: &Question) -> Result<Entry, StatsError> {
+        let made = self.answer(question).await;
+        if let Err(StatsError::Store(error)) = &made {
+            tracing::error!(error = %error, "a question was not answered");
+        }
+        made
+    }
+
+    async fn answer(&self, question: &Question) -> Result<Entry, StatsError> {
         let now = self.now();
         let (body, window) = match question {
             Question::Ranking(query, format) => {

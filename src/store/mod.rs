@@ -128,17 +128,6 @@ impl Store {
         self.pool.close().await;
     }
 
-    /// Whether Postgres answers.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it does not.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        let mut lease = self.lease().await?;
-        within(ANSWER, sqlx::query(sql::PING.sql).execute(lease.connection())).await?;
-        lease.give_back();
-        Ok(())
-    }
-
     /// The horizons as this process last saw them.
     #[must_use]
     pub fn horizons(&self) -> Horizons {

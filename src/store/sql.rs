@@ -36,7 +36,6 @@ pub(super) const KEYS_WITH_PREFIX: Statement =
 pub(super) const KNOWN_KEYS: Statement =
     Statement { file: "known_keys.sql", sql: include_str!("../../sql/known_keys.sql") };
 pub(super) const LOCK: Statement = Statement { file: "lock.sql", sql: include_str!("../../sql/lock.sql") };
-pub(super) const PING: Statement = Statement { file: "ping.sql", sql: include_str!("../../sql/ping.sql") };
 pub(super) const REFRESH_DUE: Statement =
     Statement { file: "refresh_due.sql", sql: include_str!("../../sql/refresh_due.sql") };
 pub(super) const REFRESH_SEEN: Statement =
@@ -83,7 +82,6 @@ pub const ALL: &[Statement] = &[
     KEYS_WITH_PREFIX,
     KNOWN_KEYS,
     LOCK,
-    PING,
     REFRESH_DUE,
     REFRESH_SEEN,
     REFRESH_VIEW,

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
-use clap::Args;
+use clap::builder::Resettable;
+use clap::{Args, FromArgMatches as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -73,6 +74,9 @@ fn rate(text: &str) -> Result<f64, String> {
 
 impl DemoCommand {
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        if !self.listen.ip().is_loopback() {
+            anyhow::bail!("the demo listens on loopback only, since anyone who reaches it may read and write");
+        }
         let stop = stop_on_signal()?;
         eprintln!("Starting a private Postgres in {} …", self.data_dir.display());
         let mut postgres = EmbeddedPostgres::start(Options {
@@ -132,7 +136,7 @@ impl DemoCommand {
 
     /// The service, on the address asked for or, where that is in use, on another port.
     async fn build(&self, url: String) -> anyhow::Result<Application> {
-        let data = data_defaults();
+        let data = data_defaults()?;
         let config = |listen| AppConfig {
             store: StoreConfig { url: url.clone(), pool_min: 2, pool_max: 10 },
             cache: CacheConfig::default(),
@@ -143,9 +147,6 @@ impl DemoCommand {
             jobs: true,
             migrate: true,
         };
-        if !self.listen.ip().is_loopback() {
-            anyhow::bail!("the demo listens on loopback only, since anyone who reaches it may read and write");
-        }
         match Application::build(config(self.listen), Clock::system()).await {
             Err(error) if error.chain().any(is_address_in_use) => {
                 let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -160,14 +161,11 @@ fn is_address_in_use(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
-/// What `serve` takes in and keeps unless told otherwise.
-fn data_defaults() -> DataOptions {
-    #[derive(clap::Parser)]
-    struct Defaults {
-        #[command(flatten)]
-        data: DataOptions,
-    }
-    <Defaults as clap::Parser>::parse_from(["demo"]).data
+/// What `serve` takes in and keeps unless told otherwise, whatever the environment says: the demo's traffic is a month old.
+fn data_defaults() -> anyhow::Result<DataOptions> {
+    let command =
+        DataOptions::augment_args(clap::Command::new("demo")).mut_args(|option| option.env(Resettable::Reset));
+    Ok(DataOptions::from_arg_matches(&command.get_matches_from(["demo"]))?)
 }
 
 /// Writes the minutes of the last month that are not there yet.

@@ -1,8 +1,8 @@
 //! Starts what the tests need, once, and makes each test a service of its own.
 //!
 //! One Postgres and one Redis serve all tests of a run; each test has its own database, copied from a migrated template, and
-//! its own numbered Redis database. Both servers end with this process, however it ends. `TEST_DATABASE_URL` and
-//! `TEST_REDIS_URL` name servers to use instead.
+//! its own numbered Redis database. Both servers end with this process, however it ends. `TEST_DATABASE_URL`
+//! names another Postgres to use instead, one run at a time.
 
 pub mod compressed;
 pub mod data;

@@ -20,7 +20,7 @@ struct Postgres {
     /// Address of the server's own database, for making others.
     url: String,
     /// Ends the server when this process ends.
-    _server: Option<EmbeddedPostgres>,
+    server: Option<EmbeddedPostgres>,
 }
 
 static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
@@ -35,7 +35,7 @@ async fn postgres() -> &'static Postgres {
                     (server.url().to_owned(), Some(server))
                 }
             };
-            let postgres = Postgres { url, _server: server };
+            let postgres = Postgres { url, server };
             postgres.make_template().await;
             postgres
         })
@@ -62,12 +62,15 @@ async fn start_postgres() -> EmbeddedPostgres {
 }
 
 impl Postgres {
-    /// A migrated database to copy, and none of an earlier run.
+    /// A migrated database to copy; on a server of our own, none of an earlier run.
     async fn make_template(&self) {
         let client = connect(&self.url).await;
-        let leftovers =
-            client.query("SELECT datname FROM pg_database WHERE datname ~ '^test_[0-9]'", &[]).await.unwrap();
-        let leftovers: Vec<String> = leftovers.iter().map(|row| row.get(0)).collect();
+        let leftovers = client
+            .query("SELECT datname FROM pg_database WHERE datname ~ '^endpoint_stats_test_[0-9]'", &[])
+            .await
+            .unwrap();
+        let ours = self.server.is_some();
+        let leftovers: Vec<String> = leftovers.iter().filter(|_| ours).map(|row| row.get(0)).collect();
         for name in leftovers.iter().map(String::as_str).chain([TEMPLATE]) {
             client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.unwrap();
         }
@@ -112,7 +115,7 @@ impl Database {
         // Two copies at once would disturb each other: Postgres wants the template for itself.
         static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let postgres = postgres().await;
-        let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("endpoint_stats_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let _turn = ONE_AT_A_TIME.lock().await;
         connect(&postgres.url).await.batch_execute(&format!("CREATE DATABASE {name} {options}")).await.unwrap();
         Self { url: sibling(&postgres.url, &name), name, server: postgres.url.clone() }
@@ -157,20 +160,17 @@ impl Drop for Database {
     }
 }
 
-static REDIS: OnceLock<(String, Option<Child>)> = OnceLock::new();
+static REDIS: OnceLock<(String, Child)> = OnceLock::new();
 
 /// The address of a Redis database that nobody else uses.
 pub fn redis_url() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let (url, _) = REDIS.get_or_init(|| match std::env::var("TEST_REDIS_URL") {
-        Ok(url) => (url.trim_end_matches('/').to_owned(), None),
-        Err(_) => start_redis(),
-    });
+    let (url, _) = REDIS.get_or_init(start_redis);
     format!("{url}/{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Starts a Redis that ends when this process does: its supervisor reads a pipe that only we hold open.
-fn start_redis() -> (String, Option<Child>) {
+fn start_redis() -> (String, Child) {
     let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let script = format!(
         "redis-server --port {port} --bind 127.0.0.1 --save '' --appendonly no --databases 1000 --dir '{}' >/dev/null & \
@@ -189,7 +189,7 @@ fn start_redis() -> (String, Option<Child>) {
         assert!(began.elapsed() < Duration::from_secs(10), "redis-server does not answer; is it installed?");
         std::thread::yield_now();
     }
-    (format!("redis://127.0.0.1:{port}"), Some(supervisor))
+    (format!("redis://127.0.0.1:{port}"), supervisor)
 }
 
 fn ping(port: u16) -> std::io::Result<()> {

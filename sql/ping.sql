@@ -1,2 +1,0 @@
--- name: whether Postgres answers
-SELECT 1
