@@ -1,5 +1,6 @@
 -- name: numbers of endpoints, new ones made as long as there is room
--- $1, $2, $3: service, method, route of each, without repeats. $4: endpoints a service may have, $5: services there may be.
+-- $1, $2, $3: service, method, route of each, without repeats. $4: endpoints a service may have, $5: services there may be,
+-- $6: endpoints there may be in all.
 -- {other} is always let in. What does not come back found no room. Under the endpoints lock, so that replicas cannot
 -- overfill a service between them; the caller retries once where two new endpoints met.
 WITH wanted AS (
@@ -25,7 +26,9 @@ ranked AS (
     SELECT
         missing.service, missing.method, missing.route,
         COUNT(*) FILTER (WHERE missing.route <> '{other}') OVER (PARTITION BY missing.service ORDER BY missing.route, missing.method)
-            + (SELECT COUNT(*) FROM endpoints WHERE endpoints.service = missing.service AND endpoints.route <> '{other}') AS position
+            + (SELECT COUNT(*) FROM endpoints WHERE endpoints.service = missing.service AND endpoints.route <> '{other}') AS position,
+        COUNT(*) FILTER (WHERE missing.route <> '{other}') OVER (ORDER BY missing.service, missing.route, missing.method)
+            + (SELECT COUNT(*) FROM endpoints WHERE route <> '{other}') AS position_in_all
     FROM missing
     JOIN services USING (service)
     WHERE services.allowed
@@ -33,7 +36,7 @@ ranked AS (
 made AS (
     INSERT INTO endpoints (service, method, route)
     SELECT service, method, route FROM ranked
-    WHERE route = '{other}' OR position <= $4::bigint
+    WHERE route = '{other}' OR (position <= $4::bigint AND position_in_all <= $6::bigint)
     ORDER BY service, method, route
     ON CONFLICT DO NOTHING
     RETURNING id, service, method, route

@@ -129,6 +129,10 @@ pub struct DataOptions {
     #[arg(long, env, default_value_t = 500, value_name = "N")]
     pub max_services: u32,
 
+    /// Endpoints of all services there may be; further ones count under {other} as well
+    #[arg(long, env, default_value_t = 50_000, value_name = "N")]
+    pub max_endpoints: u32,
+
     /// Records that may wait to be stored at once, some 60 bytes each; more are answered 429
     #[arg(long, env, default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000), value_name = "N")]
     pub ingest_queue_records: u32,
@@ -140,7 +144,11 @@ impl DataOptions {
     pub fn ingest(&self) -> IngestConfig {
         IngestConfig {
             max_age: limited(self.ingest_max_age),
-            caps: EndpointCaps { per_service: self.max_endpoints_per_service, services: self.max_services },
+            caps: EndpointCaps {
+                per_service: self.max_endpoints_per_service,
+                services: self.max_services,
+                total: self.max_endpoints,
+            },
             queue_records: self.ingest_queue_records,
         }
     }

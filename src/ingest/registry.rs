@@ -36,7 +36,7 @@ struct Known {
     numbers: HashMap<Endpoint, EndpointId>,
     /// The services of `numbers`; all there are, once there may be no more.
     services: HashSet<Service>,
-    /// Services that have as many endpoints as they may.
+    /// Services that get no more endpoints, having as many as they may, or all services together.
     full: HashSet<Service>,
     /// Whether there are as many services as there may be.
     services_full: bool,
@@ -134,8 +134,8 @@ impl Registry {
         }
         self.remember(&[&self.store.endpoints_of(service).await?]);
         self.known.write().unwrap_or_else(PoisonError::into_inner).full.insert(service.clone());
-        let (service, cap) = (service.as_str(), self.caps.per_service);
-        tracing::warn!(service, cap, "a service has as many endpoints as it may; new ones count as {{other}}");
+        let (service, cap, total_cap) = (service.as_str(), self.caps.per_service, self.caps.total);
+        tracing::warn!(service, cap, total_cap, "a service gets no more endpoints; new ones count as {{other}}");
         Ok(())
     }
 

@@ -15,6 +15,8 @@ pub struct EndpointCaps {
     pub per_service: u32,
     /// Services, `{other}` not counted.
     pub services: u32,
+    /// Endpoints of all services, `{other}` not counted: what a process must remember and a ranking must read.
+    pub total: u32,
 }
 
 impl Store {
@@ -44,6 +46,7 @@ impl Store {
                 .bind(routes)
                 .bind(i64::from(caps.per_service))
                 .bind(i64::from(caps.services))
+                .bind(i64::from(caps.total))
                 .fetch_all(&mut *transaction),
         )
         .await?;

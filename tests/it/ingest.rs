@@ -192,7 +192,10 @@ async fn a_record_older_than_raw_requests_are_kept_is_counted_without_a_row() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_replica_made_is_not_one_too_many_here() {
     let setup = || Setup {
-        ingest: IngestConfig { caps: EndpointCaps { per_service: 2, services: 2 }, ..Setup::default().ingest },
+        ingest: IngestConfig {
+            caps: EndpointCaps { per_service: 2, services: 2, total: 50_000 },
+            ..Setup::default().ingest
+        },
         ..Setup::default()
     };
     let first = TestApp::with(setup()).await;
@@ -224,4 +227,25 @@ async fn what_another_replica_made_is_not_one_too_many_here() {
     assert_eq!(requests("{other}", "{other}"), Some(1.into()), "{ranking}");
     second.stop().await;
     first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_services_together_have_only_so_many_endpoints() {
+    let caps = EndpointCaps { per_service: 50, services: 50, total: 4 };
+    let app =
+        TestApp::with(Setup { ingest: IngestConfig { caps, ..Setup::default().ingest }, ..Setup::default() }).await;
+    for service in ["a", "b", "c"] {
+        let records: Vec<Value> = (0..3)
+            .map(|route| {
+                let mut record = record(NOW, &format!("/{route}"), 1.0);
+                record["service"] = service.into();
+                record
+            })
+            .collect();
+        app.accept(&records).await;
+    }
+    assert_eq!(app.database.number("SELECT count(*) FROM endpoints WHERE route <> '{other}'").await, 4);
+    let ranking = app.get("/api/v1/endpoints/top?route={other}").await;
+    assert_eq!(ranking["total"]["requests"], 5, "{ranking}");
+    app.stop().await;
 }

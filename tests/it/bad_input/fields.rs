@@ -178,7 +178,7 @@ async fn b10_a_long_route_is_cut_and_other_long_texts_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn b11_what_is_beyond_the_caps_is_counted_as_other() {
-    let caps = EndpointCaps { per_service: 5, services: 3 };
+    let caps = EndpointCaps { per_service: 5, services: 3, total: 50_000 };
     let app = TestApp::with(Setup {
         ingest: endpoint_stats::ingest::IngestConfig { caps, ..Setup::default().ingest },
         ..Setup::default()

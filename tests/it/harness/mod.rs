@@ -63,7 +63,7 @@ impl Default for Setup {
             max_body_bytes: 16 << 20,
             ingest: IngestConfig {
                 max_age: Some(chrono::TimeDelta::days(400)),
-                caps: EndpointCaps { per_service: 2_000, services: 500 },
+                caps: EndpointCaps { per_service: 2_000, services: 500, total: 50_000 },
                 queue_records: 400_000,
             },
             retention: Retention {
