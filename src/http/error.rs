@@ -32,6 +32,7 @@ pub(super) enum ApiError {
     UnsupportedEncoding,
     InvalidKey,
     KeyReused,
+    KeyHeld,
     QueueFull,
     Stopping,
     NoSuchPage,
@@ -160,6 +161,15 @@ impl ApiError {
                     .to_owned(),
                 "Use a new key for each batch, and the same key only to send the same batch again.",
             ),
+            Self::KeyHeld => Told {
+                status: StatusCode::CONFLICT,
+                ..later(
+                    "idempotency-key-in-use",
+                    "The same batch is being stored",
+                    "Another delivery with this Idempotency-Key is under way. Nothing was stored for this one.",
+                    RETRY_SOON,
+                )
+            },
             Self::QueueFull => Told {
                 status: StatusCode::TOO_MANY_REQUESTS,
                 suggestion: "Send the batch again after the seconds in Retry-After, and more slowly.",
@@ -301,6 +311,7 @@ impl From<IngestError> for ApiError {
             IngestError::Stopping => Self::Stopping,
             IngestError::KeyReused => Self::KeyReused,
             IngestError::Flush(FlushFailure::Unavailable) => Self::Unavailable,
+            IngestError::Flush(FlushFailure::KeyHeld) => Self::KeyHeld,
             IngestError::Flush(FlushFailure::StorageFull) => Self::StorageFull,
             IngestError::Flush(FlushFailure::TimedOut) => Self::TimedOut,
             IngestError::Flush(FlushFailure::CommitUnknown) => Self::CommitUnknown,
@@ -325,7 +336,10 @@ impl From<Arc<StatsError>> for ApiError {
                 Self::parameter("step", format!("would give {steps} points; ask for longer steps or a shorter window"))
             }
             StatsError::Store(error) => match error {
-                StoreError::Unavailable(_) | StoreError::Contended | StoreError::CommitUnknown => Self::Unavailable,
+                StoreError::Unavailable(_)
+                | StoreError::Contended
+                | StoreError::KeyHeld
+                | StoreError::CommitUnknown => Self::Unavailable,
                 StoreError::StorageFull(_) => Self::StorageFull,
                 StoreError::TimedOut => Self::TimedOut,
                 StoreError::Unexpected(_) => Self::Internal,

@@ -8,6 +8,8 @@
 //!   key it could be counted twice.
 //! - Told to stop, the writer takes no more, flushes what waits, and ends.
 //!
+//! - A key that another replica is storing in a transaction that does not end costs its own client 409, nobody else.
+//!
 //! Races: two submissions with one idempotency key must not share a flush, since the unique index tells only transactions
 //! apart; the second waits for the next flush. Between replicas the index itself makes the second wait.
 
@@ -32,6 +34,9 @@ pub enum FlushFailure {
     /// Not stored; the database is away or busy.
     #[error("the database is not available")]
     Unavailable,
+    /// Not stored: another delivery of the same batch is under way and does not end.
+    #[error("another delivery of the same batch is under way")]
+    KeyHeld,
     /// Not stored; the database's disk is full.
     #[error("the database has no room left")]
     StorageFull,
@@ -50,6 +55,7 @@ impl FlushFailure {
     pub(super) fn of(error: &StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) | StoreError::Contended => Self::Unavailable,
+            StoreError::KeyHeld => Self::KeyHeld,
             StoreError::StorageFull(_) => Self::StorageFull,
             StoreError::TimedOut => Self::TimedOut,
             StoreError::CommitUnknown => Self::CommitUnknown,
@@ -131,12 +137,30 @@ async fn flush(store: Arc<Store>, submissions: Vec<Submission>) {
     if flushed.as_ref().is_err_and(StoreError::is_transient) {
         flushed = store.flush(&batches).await;
     }
+    if matches!(flushed, Err(StoreError::KeyHeld)) && batches.len() > 1 {
+        // Nothing was stored. One client's trouble must not be that of all who happened to share its flush: those without
+        // a key go together, and each with one alone.
+        let (keyed, keyless): (Vec<_>, Vec<_>) =
+            batches.into_iter().zip(waiting).partition(|(batch, _)| batch.key.is_some());
+        let groups = std::iter::once(keyless).chain(keyed.into_iter().map(|alone| vec![alone]));
+        for group in groups.filter(|group| !group.is_empty()) {
+            let (batches, waiting): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+            answer(store.flush(&batches).await, &batches, waiting);
+        }
+        return;
+    }
+    answer(flushed, &batches, waiting);
+}
+
+type Waiting = (oneshot::Sender<Result<BatchOutcome, FlushFailure>>, OwnedSemaphorePermit);
+
+/// Tells everybody what became of their batch; a client that went away has its records stored all the same.
+fn answer(flushed: Result<Vec<BatchOutcome>, StoreError>, batches: &[FlushBatch], waiting: Vec<Waiting>) {
     let records = batches.iter().map(|batch| batch.rows.len()).sum::<usize>();
     match flushed {
         Ok(outcomes) => {
             tracing::debug!(records, batches = batches.len(), "flushed");
             for ((done, _), outcome) in waiting.into_iter().zip(outcomes) {
-                // A client that went away has its records stored all the same.
                 let _ = done.send(Ok(outcome));
             }
         }

@@ -17,6 +17,9 @@ pub enum StoreError {
     /// Another replica got in between. Nothing was stored, and the same call will work.
     #[error("another replica got in between")]
     Contended,
+    /// An idempotency key is just being stored by a transaction that does not end. Nothing was stored.
+    #[error("an idempotency key is held by a transaction that does not end")]
+    KeyHeld,
     /// The connection was lost between `COMMIT` and its answer, so it may or may not have happened.
     #[error("the connection was lost while a transaction was being committed")]
     CommitUnknown,
@@ -30,6 +33,12 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Contended)
+    }
+
+    /// Whether a table or row was held by another transaction for longer than `lock_timeout`.
+    pub(super) fn is_lock_timeout(&self) -> bool {
+        let Self::Unavailable(error) = self else { return false };
+        error.as_database_error().and_then(|refusal| refusal.code()).is_some_and(|code| code == "55P03")
     }
 
     /// Whether, as the answer to `COMMIT`, this means for certain that nothing was committed. Only Postgres itself says so,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{counted, lines};
 use crate::harness::compressed::{gzip, zstd};
-use crate::harness::{Setup, TestApp, record};
+use crate::harness::{NOW, Setup, TestApp, record};
 
 fn batch(route: &str) -> String {
     lines(&[record("2026-11-21T10:00:00Z", route, 1.0), record("2026-11-21T10:01:00Z", route, 2.0)])
@@ -136,4 +136,38 @@ async fn a_key_has_1_to_255_visible_ascii_characters_and_is_given_once() {
     for key in ["k", &"k".repeat(255), "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"] {
         assert_eq!(deliver(&app, key, batch("/good"), None).await.0, 200, "{key}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_held_elsewhere_costs_its_own_client_409_and_nobody_else() {
+    let app = TestApp::start().await;
+    app.accept(&[record(NOW, "/", 1.0)]).await;
+    // Another replica that froze in the middle of storing these batches.
+    let frozen = app.database.connect().await;
+    frozen.batch_execute("BEGIN").await.unwrap();
+    for key in ["held-1", "held-2", "held-3", "held-4"] {
+        let row = format!("INSERT INTO ingest_batches VALUES ('{key}', '', '')");
+        frozen.batch_execute(&row).await.unwrap();
+    }
+    let send = |key: Option<&str>| {
+        let mut request = app.post("application/x-ndjson", record(NOW, "/", 1.0).to_string());
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        tokio::spawn(request.send())
+    };
+    // Three keep every flush busy; the others gather meanwhile and share the next one.
+    let held = ["held-1", "held-2", "held-3", "held-4"].map(|key| send(Some(key)));
+    let free = [send(None), send(Some("free")), send(None)];
+    for answer in free {
+        assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    }
+    for answer in held {
+        let answer = answer.await.unwrap().unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers().contains_key("Retry-After")), (409, true));
+    }
+    frozen.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(send(Some("held-1")).await.unwrap().unwrap().status(), 200, "and once it is free, it goes in");
+    assert_eq!(app.get("/api/v1/overview").await["total"]["requests"], 5);
+    app.stop().await;
 }
