@@ -118,9 +118,9 @@ impl Store {
         let bare: Vec<NaiveDate> =
             within(ANSWER, sqlx::query_scalar(sql::DAYS_WITHOUT_BTREE.sql).bind(closed).fetch_all(&mut *connection))
                 .await?;
+        // Building waits for every transaction that is older, a long `verify` too, and holds nobody up meanwhile.
+        within(ANSWER, sqlx::query("SET lock_timeout = 0").execute(&mut *connection)).await?;
         for day in &bare {
-            // Building waits for every transaction that is older, a long `verify` too, and holds nobody up meanwhile.
-            within(ANSWER, sqlx::query("SET lock_timeout = 0").execute(&mut *connection)).await?;
             let ddl = within(ANSWER, sqlx::query(sql::BTREE_DDL.sql).bind(day).fetch_one(&mut *connection)).await?;
             for column in ["clear", "build"] {
                 // Made by Postgres' own format() from a date.

@@ -201,6 +201,16 @@ async fn until_somebody_waits_for_a_lock(database: &Database) {
     }
 }
 
+/// Told to stop while Postgres does not answer, it stops in time, tells every client to try again, and is gone.
+async fn assert_stops_without_postgres(child: Child, address: &str, answers: JoinSet<reqwest::Result<Response>>) {
+    assert_alive(address).await;
+    terminate(&child);
+    let took = assert_stops_well(child, STOPS_WITHOUT_POSTGRES_WITHIN).await;
+    println!("stopped in {took:?}");
+    assert_all_told_to_try_again(answers).await;
+    assert_refused(address).await;
+}
+
 /// Every answer is "not stored, or not known; try again", in words.
 async fn assert_all_told_to_try_again(answers: JoinSet<reqwest::Result<Response>>) {
     for answer in answers.join_all().await {
@@ -262,12 +272,7 @@ async fn told_to_stop_while_postgres_holds_its_batches_it_stops_in_time_and_answ
     holder.batch_execute("BEGIN; LOCK TABLE requests IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let answers = post_again(clients, &address);
     until_somebody_waits_for_a_lock(&database).await;
-    assert_alive(&address).await;
-    terminate(&child);
-    let took = assert_stops_well(child, STOPS_WITHOUT_POSTGRES_WITHIN).await;
-    println!("stopped in {took:?}");
-    assert_all_told_to_try_again(answers).await;
-    assert_refused(&address).await;
+    assert_stops_without_postgres(child, &address, answers).await;
     holder.batch_execute("ROLLBACK").await.unwrap();
     assert!(rows(&database).await.values().all(|&count| count == BATCH as i64));
     assert_verified(&database).await;
@@ -310,12 +315,7 @@ async fn told_to_stop_while_postgres_is_out_of_reach_it_stops_in_time_and_answer
 
     silent.cancel();
     let answers = post_again(clients, &address);
-    assert_alive(&address).await;
-    terminate(&child);
-    let took = assert_stops_well(child, STOPS_WITHOUT_POSTGRES_WITHIN).await;
-    println!("stopped in {took:?}");
-    assert_all_told_to_try_again(answers).await;
-    assert_refused(&address).await;
+    assert_stops_without_postgres(child, &address, answers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
