@@ -9,22 +9,20 @@
 
 mod body;
 mod error;
+mod page;
 mod params;
 mod questions;
 mod records;
 
 use std::future::Future;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::http::header;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App as ActixApp, HttpResponse, HttpServer, Resource, guard};
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-use sha2::{Digest as _, Sha256};
 
 use crate::ingest::Ingest;
 use crate::stats::Stats;
@@ -38,26 +36,6 @@ const DRAINED_WITHIN_SECONDS: u64 = 25;
 
 /// The methods of everything that is read.
 const READ: &str = "GET, HEAD";
-
-/// The page at `/`.
-const PAGE: &str = include_str!("page.html");
-
-/// Lets the page run its own script and style and ask this service, and nothing else: should a text of a client ever become
-/// markup, it would load, send and run nothing. Hashes and not 'unsafe-inline', which would run just such a script; hashes
-/// and not a nonce, since caches keep the page.
-static PAGE_POLICY: LazyLock<String> = LazyLock::new(|| {
-    let (script, style) = (hash_of_inline("script"), hash_of_inline("style"));
-    format!(
-        "default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; connect-src 'self'; img-src data:; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-});
-
-/// The hash of what stands between the tags `tag` of the page, as a policy names it.
-fn hash_of_inline(tag: &str) -> String {
-    let inside = PAGE.split_once(&format!("<{tag}>")).and_then(|(_, rest)| rest.split_once(&format!("</{tag}>")));
-    BASE64_STANDARD.encode(Sha256::digest(inside.map_or("", |(inside, _)| inside)))
-}
 
 /// What the handlers work with.
 pub struct App {
@@ -135,7 +113,7 @@ fn routes(config: &mut ServiceConfig) {
         .service(read("/api/v1/endpoints/{id}/requests", questions::requests))
         .service(read("/api/v1/overview", questions::overview))
         .service(read("/api/v1/daily", questions::daily))
-        .service(read("/", page))
+        .service(read("/", page::page))
         .service(read("/livez", livez))
         .service(read("/readyz", readyz))
         .default_service(web::to(|| async { ApiError::NoSuchPage.response() }));
@@ -158,16 +136,6 @@ fn write(path: &str) -> Resource {
     web::resource(path).default_service(web::to(|| async { ApiError::MethodNotAllowed { allow: "POST" }.response() }))
 }
 
-async fn page() -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("text/html; charset=utf-8")
-        .insert_header((header::CACHE_CONTROL, "public, max-age=300"))
-        .insert_header((header::CONTENT_SECURITY_POLICY, PAGE_POLICY.as_str()))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .body(PAGE)
-}
-
 /// The process is alive. Touches nothing: a database that is away is no reason to restart the service.
 async fn livez() -> HttpResponse {
     HttpResponse::Ok().body("alive\n")
@@ -179,21 +147,5 @@ async fn readyz(app: Data<App>) -> HttpResponse {
         HttpResponse::ServiceUnavailable().body("stopping\n")
     } else {
         HttpResponse::Ok().body("ready\n")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_page_needs_nothing_but_itself() {
-        for tag in ["script", "style"] {
-            assert_eq!(PAGE.matches(&format!("<{tag}")).count(), 1, "one <{tag}>, without attributes");
-            assert_ne!(hash_of_inline(tag), BASE64_STANDARD.encode(Sha256::digest("")), "{tag}");
-        }
-        for outside in ["http:", "https:", "//cdn", "@import", "url(", " src=", "innerHTML", " style=", " onclick="] {
-            assert!(!PAGE.contains(outside), "{outside}");
-        }
     }
 }

@@ -14,7 +14,7 @@ use tokio::process::Child;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Database, process};
+use crate::harness::{Database, http_client, process};
 
 /// Records of a batch: several, so that half a batch would show.
 const BATCH: usize = 25;
@@ -90,14 +90,14 @@ async fn assert_verified(database: &Database) {
 
 /// New connections find nobody.
 async fn assert_refused(address: &str) {
-    let refused = reqwest::Client::new().get(format!("{address}/livez")).send().await.unwrap_err();
+    let refused = http_client().get(format!("{address}/livez")).send().await.unwrap_err();
     assert!(refused.is_connect(), "{refused:?}");
 }
 
 /// Posts batch after batch, each with a route of its own, until nobody answers. Gives the routes that were acknowledged, and
 /// those of requests that ended in neither an answer nor a refused connection.
 async fn client(name: String, address: String, acknowledged: Arc<AtomicUsize>) -> (Vec<String>, Vec<String>) {
-    let client = reqwest::Client::new();
+    let client = http_client();
     let (mut routes, mut cut_off) = (Vec::new(), Vec::new());
     for n in 0.. {
         let route = format!("/{name}/batch-{n}");
@@ -156,7 +156,7 @@ async fn told_to_stop_under_load_it_stores_exactly_what_it_acknowledged() {
 async fn told_to_stop_without_load_it_stops_at_once_though_connections_are_kept_open() {
     let database = Database::create().await;
     let (child, address) = process::serve(&database, &[]).await;
-    let client = reqwest::Client::new();
+    let client = http_client();
     assert!(client.get(format!("{address}/readyz")).send().await.unwrap().status().is_success());
     terminate(&child);
     assert_stops_well(child, STOPS_WITHIN).await;
@@ -167,7 +167,7 @@ async fn told_to_stop_without_load_it_stops_at_once_though_connections_are_kept_
 async fn connected_clients(address: &str) -> Vec<(reqwest::Client, String)> {
     let mut clients = Vec::new();
     for n in 0..CLIENTS {
-        let (client, route) = (reqwest::Client::new(), format!("/client-{n}"));
+        let (client, route) = (http_client(), format!("/client-{n}"));
         let answer = post(&client, address, batch(&route), None).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         clients.push((client, route));
@@ -188,7 +188,7 @@ fn post_again(clients: Vec<(reqwest::Client, String)>, address: &str) -> JoinSet
 /// Waits until the service has surely read what was sent before: it answers others in the meantime.
 async fn assert_alive(address: &str) {
     for _ in 0..50 {
-        assert!(reqwest::get(format!("{address}/livez")).await.unwrap().status().is_success());
+        assert!(http_client().get(format!("{address}/livez")).send().await.unwrap().status().is_success());
     }
 }
 
@@ -252,7 +252,7 @@ async fn told_twice_to_stop_it_ends_at_once() {
     terminate(&child);
     // It has heard the first once it takes no new connections.
     let deadline = Instant::now() + STOPS_WITHIN;
-    while reqwest::get(format!("{address}/livez")).await.is_ok() {
+    while http_client().get(format!("{address}/livez")).send().await.is_ok() {
         assert!(Instant::now() < deadline, "it does not hear");
     }
     terminate(&child);
@@ -328,7 +328,7 @@ async fn killed_under_load_and_sent_again_with_the_same_keys_everything_counts_o
         for n in 0..CLIENTS {
             let (address, acknowledged) = (address.clone(), Arc::clone(&acknowledged));
             clients.spawn(async move {
-                let client = reqwest::Client::new();
+                let client = http_client();
                 let mut sent = Vec::new();
                 for batch_number in 0.. {
                     let key = format!("/killed-{round}/client-{n}/batch-{batch_number}");
@@ -350,7 +350,7 @@ async fn killed_under_load_and_sent_again_with_the_same_keys_everything_counts_o
         let sent = clients.join_all().await.concat();
 
         let (child, address) = process::serve(&database, &SETTINGS).await;
-        let client = reqwest::Client::new();
+        let client = http_client();
         let mut known_unacknowledged = 0;
         for (key, body, stored) in &sent {
             let answer = post(&client, &address, body.clone(), Some(key)).await.unwrap();

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::{GOOD, JSON, NDJSON, Trial, complete, with};
 use crate::harness::compressed::{gzip, zstd};
-use crate::harness::{Database, Setup, TestApp, process};
+use crate::harness::{Database, Setup, TestApp, http_client, process};
 
 /// Small, so that a body over it is quickly made.
 const LIMIT: usize = 256 * 1024;
@@ -264,7 +264,7 @@ async fn b2_a_bomb_costs_less_memory_than_twice_the_limit() {
     // A process of its own: in this one other tests take memory too.
     let settings = [("JOBS", "off"), ("MAX_BODY_BYTES", &*LIMIT.to_string())];
     let (mut service, address) = process::serve(&database, &settings).await;
-    let client = reqwest::Client::new();
+    let client = http_client();
     let send = async |encoding: &str, body: Vec<u8>| {
         let request = client.post(format!("{address}/api/v1/requests")).header("Content-Type", JSON).body(body);
         request.header("Content-Encoding", encoding).send().await.unwrap().status().as_u16()

@@ -105,7 +105,7 @@ impl TestApp {
         let (address, jobs, store) = (application.address(), application.jobs(), application.store());
         let stop = CancellationToken::new();
         let running = tokio::spawn(application.run_until(stop.clone()));
-        let client = reqwest::Client::new();
+        let client = http_client();
         Self { address, clock, jobs, store, client, database, stop, running: Some(running) }
     }
 
@@ -179,4 +179,16 @@ pub fn record(timestamp: &str, route: &str, response_time_ms: f64) -> Value {
         "status": 200,
         "response_time_ms": response_time_ms,
     })
+}
+
+/// A client with connections of its own.
+pub fn http_client() -> reqwest::Client {
+    trusting(reqwest::Client::builder())
+}
+
+/// A client built from `builder`: its TLS is that of the service, which must be told before the first client is built.
+pub fn trusting(builder: reqwest::ClientBuilder) -> reqwest::Client {
+    // Fails only where it was installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    builder.build().expect("a client")
 }
