@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{Cache, CacheConfig};
+use crate::cache::{Cache, CacheConfig, Namespace};
 use crate::domain::Clock;
 use crate::http;
 use crate::ingest::{Ingest, IngestConfig};
@@ -77,7 +77,9 @@ impl Application {
         let writer_stop = CancellationToken::new();
         let (ingest, writer) = Ingest::start(Arc::clone(&store), clock.clone(), config.ingest, writer_stop.clone());
         let ingest = Arc::new(ingest);
-        let stats = Arc::new(Stats::new(Arc::clone(&store), Cache::new(&config.cache)?, clock));
+        let namespace = Namespace::new(store::schema_version(), &store.installation());
+        let stats = Arc::new(Stats::new(Arc::clone(&store), Cache::new(&config.cache, namespace)?, clock));
+        stats.cache().warm_up().await;
 
         let listener =
             TcpListener::bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -90,6 +92,7 @@ impl Application {
                 ingest: Arc::clone(&ingest),
                 max_body_bytes: config.max_body_bytes,
                 stopping: Arc::clone(&stopping),
+                tls: false,
                 runtime: tokio::runtime::Handle::current(),
             },
         )?;

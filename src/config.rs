@@ -61,9 +61,14 @@ impl DatabaseOptions {
 /// The caches.
 #[derive(Args, Clone)]
 pub struct CacheOptions {
-    /// Address of the Redis that replicas share, such as redis://host:6379; without it each has its own cache only
+    /// Address of the Redis that replicas share: redis://host:6379, rediss:// for TLS, redis+cluster://host1:6379,host2:6379
+    /// for a cluster; without it each has its own cache only
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
     pub redis_url: Option<String>,
+
+    /// Connections to Redis that are opened at the start
+    #[arg(long, env, default_value_t = 2, value_name = "N")]
+    pub redis_pool_min: usize,
 
     /// Connections to Redis at most
     #[arg(long, env, default_value_t = 10, value_name = "N")]
@@ -91,6 +96,7 @@ impl CacheOptions {
     pub fn cache(&self) -> CacheConfig {
         CacheConfig {
             redis_url: self.redis_url.clone().filter(|url| !url.is_empty()),
+            pool_min: self.redis_pool_min.min(self.redis_pool_max),
             pool_max: self.redis_pool_max.max(1),
             local_bytes: LOCAL_CACHE_BYTES,
             lifetimes: Lifetimes {

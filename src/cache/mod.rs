@@ -1,72 +1,71 @@
-//! Finished answers, kept for a while: in the process, and in Redis for all replicas.
+//! Finished answers, kept for a while: in the process, and in Redis for all replicas. Two caches behind one door.
 //!
-//! Owns: the table of lifetimes, the key's namespace, connections to Redis. Uses: `domain`.
+//! Owns: the table of lifetimes, names in Redis, connections to it. Uses: `domain`.
 //!
-//! Properties: Redis can only ever save work. It has `REDIS_DEADLINE` for each look-up and each write; away, slow or
-//! holding garbage, it counts as having nothing. An entry carries the hash of its bytes, so what is cut or foreign is told
-//! from an answer. One computation a key at a time in this process: whoever asks meanwhile waits for it.
+//! Properties:
+//! - Redis can only ever save work. All that an answer waits for it is 50 ms; away, slow or holding garbage, it counts as
+//!   having nothing. An entry carries the hash of its bytes and of its question, so what is cut, changed or moved is told from
+//!   an answer.
+//! - An answer is made once: in the process whoever asks meanwhile waits for it, or is told the old answer if that is not
+//!   much too old; between replicas a lock in Redis does the same.
+//! - Of two answers the one that was begun later stays, whichever ends first.
+//! - A key contains the generation of the data: when a closed day changes, its old answers are no longer found.
+//! - What cannot be made, Postgres being away, is told as last known, for a day, and marked.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `lifetimes` | how long answers live, by freshness: the one table |
+//! | `key` | under which names an answer is kept |
+//! | `entry` | an answer, and its form in Redis |
+//! | `encodings` | its compressed forms, each made once |
+//! | `redis` | connections, the budget of time, the breaker |
+//! | `shared` | looking, locking and putting in Redis |
+//! | `trouble` | whether Postgres is left alone for a moment |
+
+mod breaker;
+mod encodings;
+mod entry;
+mod key;
+mod lifetimes;
+mod redis;
+mod shared;
+mod trouble;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use deadpool_redis::{Config, Pool, PoolConfig, Runtime, Timeouts};
-use redis::AsyncCommands as _;
 
-use crate::domain::{Fingerprint, Freshness};
+pub use encodings::{Body, Encoding};
+pub use entry::Entry;
+pub use key::{Key, Namespace};
+pub use lifetimes::{Lifetime, Lifetimes};
+pub use redis::InvalidRedisUrl;
 
-/// Longest wait for Redis, connection included: about what a question costs without it.
-const REDIS_DEADLINE: Duration = Duration::from_millis(50);
+use lifetimes::LAST_KNOWN_FOR;
+use redis::Redis;
+use shared::{Look, SharedCopy};
+use trouble::Trouble;
 
-/// Names the form of keys and entries. Another form gets another number, so old and new replicas pass each other by.
-const NAMESPACE: &str = "endpoint-stats:v1";
+/// How often a replica looks whether another has made the answer: about what making one takes.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(15);
 
-/// The largest answer that is shared. A larger entry in Redis was not written by us.
-const MAX_BODY_BYTES: usize = 8 << 20;
+/// How long it does so before it makes the answer itself: as long as a statement may take. Whoever asked has 5 s in all.
+const OTHERS_HAVE: Duration = Duration::from_secs(3);
 
-/// Bytes of the hash and the time in front of an entry's body.
-const ENTRY_HEAD: usize = 32 + 8;
-
-/// How long answers live, by freshness. The one table of lifetimes.
-#[derive(Debug, Clone, Copy)]
-pub struct Lifetimes {
-    /// Of answers that reach into the current hour.
-    pub live: Duration,
-    /// Of answers about closed hours.
-    pub recent: Duration,
-    /// Of answers about closed days.
-    pub settled: Duration,
-}
-
-impl Lifetimes {
-    /// In Redis and at the client (`max-age`).
-    #[must_use]
-    pub fn shared(&self, freshness: Freshness) -> Duration {
-        match freshness {
-            Freshness::Live => self.live,
-            Freshness::Recent => self.recent,
-            Freshness::Settled => self.settled,
-        }
-    }
-
-    /// In the process, from when it got there: an answer from Redis may outlive its shared lifetime by so much, which its
-    /// `Age` tells. A live answer lives a second, so that replicas behind one balancer do not contradict each other.
-    fn local(&self, freshness: Freshness) -> Duration {
-        match freshness {
-            Freshness::Live => Duration::from_secs(1),
-            Freshness::Recent => Duration::from_secs(60).min(self.recent),
-            Freshness::Settled => Duration::from_secs(600).min(self.settled),
-        }
-    }
-}
+/// How long the outcome of a flight stays where those who came during it find it. It is taken out at once; this is for a
+/// flight whose leader was cut off in between.
+const LANDED_FOR: Duration = Duration::from_secs(1);
 
 /// Where the caches are and how large.
 #[derive(Clone)]
 pub struct CacheConfig {
     /// Redis' address; `None`: the in-process cache alone.
     pub redis_url: Option<String>,
+    /// Connections to Redis that are opened at the start.
+    pub pool_min: usize,
     /// Connections to Redis at most.
     pub pool_max: usize,
     /// Bytes of answers kept in the process.
@@ -78,96 +77,93 @@ pub struct CacheConfig {
 impl Default for CacheConfig {
     /// A small cache in the process alone.
     fn default() -> Self {
-        let lifetimes = Lifetimes {
-            live: Duration::from_secs(60),
-            recent: Duration::from_secs(30 * 60),
-            settled: Duration::from_secs(12 * 60 * 60),
-        };
-        Self { redis_url: None, pool_max: 1, local_bytes: 1 << 20, lifetimes }
+        Self { redis_url: None, pool_min: 0, pool_max: 1, local_bytes: 1 << 20, lifetimes: Lifetimes::default() }
     }
 }
 
-/// A finished answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// The bytes to send.
-    pub body: Bytes,
-    /// Of the bytes.
-    pub fingerprint: Fingerprint,
-    /// When it was made.
-    pub made_at: DateTime<Utc>,
-    /// What it is about.
-    pub freshness: Freshness,
+/// Where an answer came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It was there.
+    Found,
+    /// It was made for this request.
+    Made,
+    /// It was there and is out of date: a new one is being made, or cannot be.
+    Stale,
 }
 
-impl Entry {
-    /// An answer made at `made_at`.
-    #[must_use]
-    pub fn new(body: Bytes, made_at: DateTime<Utc>, freshness: Freshness) -> Self {
-        Self { fingerprint: Fingerprint::of(&body), body, made_at, freshness }
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let freshness = match self.freshness {
-            Freshness::Live => 0,
-            Freshness::Recent => 1,
-            Freshness::Settled => 2u8,
-        };
-        let mut bytes = Vec::with_capacity(ENTRY_HEAD + 1 + self.body.len());
-        bytes.extend_from_slice(self.fingerprint.as_bytes());
-        bytes.extend_from_slice(&self.made_at.timestamp_micros().to_be_bytes());
-        bytes.push(freshness);
-        bytes.extend_from_slice(&self.body);
-        bytes
-    }
-
-    /// `None` for bytes that are no entry of ours, whole and unchanged.
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() > ENTRY_HEAD + 1 + MAX_BODY_BYTES {
-            return None;
-        }
-        let (head, rest) = bytes.split_at_checked(ENTRY_HEAD)?;
-        let (stored, micros) = head.split_at(32);
-        let made_at = DateTime::from_timestamp_micros(i64::from_be_bytes(micros.try_into().ok()?))?;
-        let (&freshness, body) = rest.split_first()?;
-        let freshness = match freshness {
-            0 => Freshness::Live,
-            1 => Freshness::Recent,
-            2 => Freshness::Settled,
-            _ => return None,
-        };
-        let entry = Self::new(Bytes::copy_from_slice(body), made_at, freshness);
-        (entry.fingerprint.as_bytes() == stored).then_some(entry)
-    }
+/// Why an answer could not be made, where that is nobody's mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outage {
+    /// The database cannot be reached: others need not try.
+    Away,
+    /// It did not answer this in time.
+    Slow,
 }
 
 /// Both caches.
 pub struct Cache {
-    local: moka::future::Cache<String, Entry>,
-    redis: Option<Pool>,
+    /// By question, of any generation.
+    local: moka::future::Cache<Arc<str>, LocalCopy>,
+    /// Answers under way, by question and generation.
+    flights: moka::future::Cache<(Arc<str>, i64), (Entry, Origin)>,
+    redis: Option<Arc<Redis>>,
+    namespace: Namespace,
     lifetimes: Lifetimes,
+    trouble: Trouble,
+    pool_min: usize,
 }
 
-/// An address of Redis that is none.
-#[derive(Debug, thiserror::Error)]
-#[error("REDIS_URL is not an address of a Redis server")]
-pub struct InvalidRedisUrl;
+/// An answer in the process.
+#[derive(Debug, Clone)]
+struct LocalCopy {
+    entry: Entry,
+    arrived_at: DateTime<Utc>,
+    /// Whether somebody is at making a newer one.
+    renewing: Arc<AtomicBool>,
+}
+
+/// The right, among all in this process who hold the same old answer, to have a new one made.
+struct Renewal(Arc<AtomicBool>);
+
+impl LocalCopy {
+    fn claim(&self) -> Option<Renewal> {
+        (!self.renewing.swap(true, Ordering::AcqRel)).then(|| Renewal(Arc::clone(&self.renewing)))
+    }
+}
+
+impl Drop for Renewal {
+    /// However it ended: if there is a new answer, nobody asks the old one; if not, the next one tries.
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
 
 impl Cache {
-    /// Prepares the caches; dials Redis when it is first needed.
+    /// Prepares the caches; Redis need not be there.
     ///
     /// # Errors
     /// [`InvalidRedisUrl`].
-    pub fn new(config: &CacheConfig) -> Result<Self, InvalidRedisUrl> {
-        let redis = config.redis_url.as_ref().map(|url| pool(url, config.pool_max)).transpose()?;
+    pub fn new(config: &CacheConfig, namespace: Namespace) -> Result<Self, InvalidRedisUrl> {
+        let redis = config.redis_url.as_ref().map(|url| Redis::new(url, config.pool_max)).transpose()?;
         let local = moka::future::Cache::builder()
             .max_capacity(config.local_bytes)
-            .weigher(|key: &String, entry: &Entry| {
-                u32::try_from(key.len() + entry.body.len() + 128).unwrap_or(u32::MAX)
+            .weigher(|question: &Arc<str>, copy: &LocalCopy| {
+                // Twice the body: its compressed forms together are smaller than it is.
+                u32::try_from(question.len() + 2 * copy.entry.body.plain().len() + 256).unwrap_or(u32::MAX)
             })
-            .expire_after(LocalLifetime(config.lifetimes))
+            .time_to_live(LAST_KNOWN_FOR)
             .build();
-        Ok(Self { local, redis, lifetimes: config.lifetimes })
+        let flights = moka::future::Cache::builder().time_to_live(LANDED_FOR).build();
+        let (lifetimes, pool_min) = (config.lifetimes, config.pool_min);
+        Ok(Self { local, flights, redis, namespace, lifetimes, trouble: Trouble::default(), pool_min })
+    }
+
+    /// Opens the connections to Redis that are kept open.
+    pub async fn warm_up(&self) {
+        if let Some(redis) = &self.redis {
+            redis.warm_up(self.pool_min).await;
+        }
     }
 
     /// The table of lifetimes.
@@ -176,123 +172,151 @@ impl Cache {
         &self.lifetimes
     }
 
-    /// The answer under `key`, made by `make` where there is none, and whether it was there.
+    /// The answer under `key` at `now`, made by `make` where there is none. Where `make` fails and `outage` takes that for an
+    /// outage, the answer last known.
     ///
     /// # Errors
     /// What `make` returns; it is not kept.
     pub async fn get_or_make<E: Send + Sync + 'static>(
         &self,
-        key: &str,
+        key: &Key,
+        now: DateTime<Utc>,
         make: impl Future<Output = Result<Entry, E>>,
-    ) -> Result<(Entry, bool), Arc<E>> {
-        let mut made = false;
-        let entry = self
-            .local
-            .try_get_with_by_ref(key, async {
-                if let Some(entry) = self.shared(key).await {
-                    return Ok(entry);
+        outage: impl Fn(&E) -> Option<Outage>,
+    ) -> Result<(Entry, Origin), Arc<E>> {
+        let copy = self.local.get(key.question()).await;
+        let mut renewal = None;
+        if let Some(LocalCopy { entry, arrived_at, .. }) = &copy
+            && entry.generation == key.generation()
+        {
+            if self.lifetimes.is_current(entry, *arrived_at, now) {
+                return Ok((entry.clone(), Origin::Found));
+            }
+            if self.lifetimes.is_in_grace(entry, now) {
+                renewal = copy.as_ref().and_then(LocalCopy::claim);
+                if renewal.is_none() {
+                    return Ok((entry.clone(), self.origin_of_old(entry, now)));
                 }
-                made = true;
-                let entry = make.await?;
-                self.share(key, &entry).await;
-                Ok(entry)
-            })
-            .await?;
-        Ok((entry, !made))
-    }
-
-    /// Puts a new answer in place of whatever is there.
-    pub async fn replace(&self, key: &str, entry: &Entry) {
-        self.local.insert(key.to_owned(), entry.clone()).await;
-        self.share(key, entry).await;
-    }
-
-    async fn shared(&self, key: &str) -> Option<Entry> {
-        let pool = self.redis.as_ref()?;
-        let bytes = with_redis(async {
-            let mut connection = pool.get().await.ok()?;
-            connection.get::<_, Option<Vec<u8>>>(shared_key(key)).await.ok()?
-        })
-        .await?;
-        Entry::decode(&bytes)
-    }
-
-    async fn share(&self, key: &str, entry: &Entry) {
-        let Some(pool) = self.redis.as_ref().filter(|_| entry.body.len() <= MAX_BODY_BYTES) else { return };
-        let seconds = self.lifetimes.shared(entry.freshness).as_secs().max(1);
-        with_redis(async {
-            let mut connection = pool.get().await.ok()?;
-            connection.set_ex::<_, _, ()>(shared_key(key), entry.encode(), seconds).await.ok()
-        })
-        .await;
-    }
-}
-
-/// Keys may hold what a client wrote, of any length; their hash does not.
-fn shared_key(key: &str) -> String {
-    format!("{NAMESPACE}:{}", Fingerprint::of(key.as_bytes()))
-}
-
-async fn with_redis<T>(work: impl Future<Output = Option<T>>) -> Option<T> {
-    let found = tokio::time::timeout(REDIS_DEADLINE, work).await;
-    if found.is_err() {
-        tracing::debug!("Redis did not answer in time");
-    }
-    found.ok().flatten()
-}
-
-fn pool(url: &str, max: usize) -> Result<Pool, InvalidRedisUrl> {
-    let mut config = Config::from_url(url);
-    let timeouts = Timeouts { wait: Some(REDIS_DEADLINE), create: Some(REDIS_DEADLINE), recycle: Some(REDIS_DEADLINE) };
-    config.pool = Some(PoolConfig { max_size: max, timeouts, ..PoolConfig::default() });
-    config.create_pool(Some(Runtime::Tokio1)).map_err(|_| InvalidRedisUrl)
-}
-
-/// Tells moka when an entry goes.
-struct LocalLifetime(Lifetimes);
-
-impl moka::Expiry<String, Entry> for LocalLifetime {
-    fn expire_after_create(&self, _key: &String, entry: &Entry, _created_at: Instant) -> Option<Duration> {
-        Some(self.0.local(entry.freshness))
-    }
-
-    fn expire_after_update(
-        &self,
-        _key: &String,
-        entry: &Entry,
-        _updated_at: Instant,
-        _duration_until_expiry: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(self.0.local(entry.freshness))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry() -> Entry {
-        Entry::new(Bytes::from_static(b"{}"), DateTime::from_timestamp_micros(1).unwrap(), Freshness::Recent)
-    }
-
-    #[test]
-    fn an_entry_is_read_back_whole_or_not_at_all() {
-        let bytes = entry().encode();
-        assert_eq!(Entry::decode(&bytes), Some(entry()));
-        for cut in 0..bytes.len() {
-            assert_eq!(Entry::decode(&bytes[..cut]), None, "cut at {cut}");
+            }
         }
-        let mut foreign = bytes;
-        *foreign.last_mut().unwrap() ^= 1;
-        assert_eq!(Entry::decode(&foreign), None);
-        assert_eq!(Entry::decode(b"some other program's value, long enough to have a head"), None);
+        if !self.trouble.lets_through(now)
+            && let Some(entry) = self.last_known(key, now).await
+        {
+            return Ok((entry, Origin::Stale));
+        }
+
+        // Whoever comes while this is on its way waits here, and is told what it brings.
+        let (mut led, mut made) = (false, false);
+        let flight = (Arc::clone(key.question()), key.generation());
+        let landed = self
+            .flights
+            .try_get_with_by_ref(&flight, async {
+                led = true;
+                let landed = self.find_or_make(key, now, make, outage).await?;
+                made = landed.1 == Origin::Made;
+                Ok(landed)
+            })
+            .await;
+        if led {
+            self.flights.invalidate(&flight).await;
+        }
+        drop(renewal);
+        landed.map(|(entry, origin)| match origin {
+            Origin::Made if !made => (entry, Origin::Found),
+            origin => (entry, origin),
+        })
     }
 
-    #[tokio::test]
-    async fn a_failure_is_not_kept_and_a_success_is() {
-        let cache = Cache::new(&CacheConfig::default()).unwrap();
-        assert_eq!(cache.get_or_make("k", async { Err::<Entry, _>("no") }).await, Err(Arc::new("no")));
-        assert_eq!(cache.get_or_make("k", async { Ok::<_, &str>(entry()) }).await, Ok((entry(), false)));
-        assert_eq!(cache.get_or_make("k", async { Err::<Entry, _>("no") }).await, Ok((entry(), true)));
+    /// Puts a new answer in place of whatever is older.
+    pub async fn replace(&self, key: &Key, entry: &Entry, now: DateTime<Utc>) {
+        self.trouble.end();
+        self.keep(key, entry, now).await;
+        if let Some(mut shared) = self.shared(key).await {
+            shared.put(entry, self.lifetimes.shared(entry)).await;
+        }
+    }
+
+    async fn find_or_make<E>(
+        &self,
+        key: &Key,
+        now: DateTime<Utc>,
+        make: impl Future<Output = Result<Entry, E>>,
+        outage: impl Fn(&E) -> Option<Outage>,
+    ) -> Result<(Entry, Origin), E> {
+        let mut shared = self.shared(key).await;
+        if let Some(shared) = &mut shared
+            && let Some(entry) = self.await_others(shared, now).await
+        {
+            self.keep(key, &entry, now).await;
+            return Ok((entry, Origin::Found));
+        }
+        match make.await {
+            Ok(entry) => {
+                self.trouble.end();
+                self.keep(key, &entry, now).await;
+                if let Some(shared) = &mut shared {
+                    shared.put(&entry, self.lifetimes.shared(&entry)).await;
+                }
+                Ok((entry, Origin::Made))
+            }
+            Err(error) => {
+                if let Some(shared) = &mut shared {
+                    shared.unlock().await;
+                }
+                let Some(outage) = outage(&error) else { return Err(error) };
+                if outage == Outage::Away {
+                    self.trouble.begin(now);
+                }
+                self.last_known(key, now).await.map(|entry| (entry, Origin::Stale)).ok_or(error)
+            }
+        }
+    }
+
+    /// The answer that another replica has made or is making; `None` where it is ours to make.
+    async fn await_others(&self, shared: &mut SharedCopy<'_>, now: DateTime<Utc>) -> Option<Entry> {
+        let began = tokio::time::Instant::now();
+        let mut look = shared.look().await;
+        loop {
+            match look {
+                // Redis forgets in time; what a clock or a restored dump kept too long counts for nothing.
+                Look::Found(entry) if self.lifetimes.is_shared(&entry, now) => return Some(entry),
+                Look::Theirs if began.elapsed() < OTHERS_HAVE => {}
+                Look::Found(_) | Look::Ours | Look::Theirs | Look::Away => return None,
+            }
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            look = shared.look_again().await;
+        }
+    }
+
+    /// The answer last known, here or in Redis, of whatever generation.
+    async fn last_known(&self, key: &Key, now: DateTime<Utc>) -> Option<Entry> {
+        let known = |entry: &Entry| lifetimes::is_known(entry, now);
+        if let Some(entry) = self.local.get(key.question()).await.map(|copy| copy.entry).filter(known) {
+            return Some(entry);
+        }
+        let entry = self.shared(key).await?.last_known().await.filter(known)?;
+        self.keep(key, &entry, now).await;
+        Some(entry)
+    }
+
+    /// An old answer that is still within the time that clients were told is as good as any.
+    fn origin_of_old(&self, entry: &Entry, now: DateTime<Utc>) -> Origin {
+        if self.lifetimes.is_shared(entry, now) { Origin::Found } else { Origin::Stale }
+    }
+
+    async fn shared<'k>(&self, key: &'k Key) -> Option<SharedCopy<'k>> {
+        SharedCopy::of(self.redis.as_ref()?, &self.namespace, key).await
+    }
+
+    /// Keeps an answer in the process, unless a newer one is there.
+    async fn keep(&self, key: &Key, entry: &Entry, now: DateTime<Utc>) {
+        let copy = LocalCopy { entry: entry.clone(), arrived_at: now, renewing: Arc::default() };
+        self.local
+            .entry_by_ref(key.question())
+            .and_upsert_with(async |held| match held {
+                Some(held) if held.value().entry.made_at > copy.entry.made_at => held.into_value(),
+                _ => copy,
+            })
+            .await;
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use super::table;
-use crate::cache::{Cache, CacheConfig};
+use crate::cache::{Cache, CacheConfig, Namespace};
 use crate::config::DatabaseOptions;
 use crate::domain::{Clock, Method, Order, Service, Span, WindowRequest};
 use crate::stats::{Format, Question, RankingQuery, Stats};
-use crate::store::{EndpointFilter, Store};
+use crate::store::{EndpointFilter, Store, schema_version};
 
 /// The form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,14 +82,18 @@ impl TopCommand {
             compare_previous: false,
         };
         let store = Arc::new(Store::new(&self.database.store()?)?);
-        let stats = Stats::new(store, Cache::new(&CacheConfig::default())?, Clock::system());
+        let stats = Stats::new(
+            store,
+            Cache::new(&CacheConfig::default(), Namespace::new(schema_version(), ""))?,
+            Clock::system(),
+        );
         let text = match self.format {
             OutputFormat::Table => {
                 format!("{}\n", table::table(&stats.ranking(&query).await?, table::width())).into_bytes()
             }
-            OutputFormat::Csv => stats.ask(&Question::Ranking(query, Format::Csv), true).await?.body.to_vec(),
+            OutputFormat::Csv => stats.ask(&Question::Ranking(query, Format::Csv), true).await?.body.plain().to_vec(),
             OutputFormat::Json => {
-                let mut body = stats.ask(&Question::Ranking(query, Format::Json), true).await?.body.to_vec();
+                let mut body = stats.ask(&Question::Ranking(query, Format::Json), true).await?.body.plain().to_vec();
                 body.push(b'\n');
                 body
             }

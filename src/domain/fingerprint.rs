@@ -29,6 +29,13 @@ impl From<Sha256> for Fingerprint {
     }
 }
 
+impl From<[u8; 32]> for Fingerprint {
+    /// One that was made before.
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..16].iter().try_for_each(|byte| write!(f, "{byte:02x}"))

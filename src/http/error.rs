@@ -251,10 +251,7 @@ impl ApiError {
     pub(super) fn response(&self) -> HttpResponse {
         let told = self.told();
         let mut response = HttpResponse::build(told.status);
-        response
-            .content_type("application/problem+json")
-            .insert_header((header::CACHE_CONTROL, "no-store"))
-            .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"));
+        response.content_type("application/problem+json");
         if let Some(seconds) = told.retry_after {
             response.insert_header((header::RETRY_AFTER, seconds));
         }

@@ -8,7 +8,9 @@
 //! it, while the writer still has batches to flush; and work that a client asked for ends well even if the client goes.
 
 mod body;
+mod encoding;
 mod error;
+mod headers;
 mod page;
 mod params;
 mod questions;
@@ -21,8 +23,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App as ActixApp, HttpResponse, HttpServer, Resource, guard};
+use tracing::Instrument as _;
 
 use crate::ingest::Ingest;
 use crate::stats::Stats;
@@ -47,11 +51,18 @@ pub struct App {
     pub max_body_bytes: usize,
     /// Whether new work should go to another replica.
     pub stopping: Arc<AtomicBool>,
+    /// Whether connections are TLS.
+    pub tls: bool,
     /// The main runtime.
     pub runtime: tokio::runtime::Handle,
 }
 
 impl App {
+    /// Whether answers are for one client and not for whoever asks the same.
+    fn is_private(&self) -> bool {
+        false
+    }
+
     /// Runs `work` on the main runtime, to its end. If it is cut short, by a mistake of the service's own, the answer is
     /// `cut_short`.
     async fn on_main<T: Send + 'static>(
@@ -59,7 +70,7 @@ impl App {
         cut_short: ApiError,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, ApiError> {
-        self.runtime.spawn(work).await.map_err(|error| {
+        self.runtime.spawn(work.in_current_span()).await.map_err(|error| {
             tracing::error!(error = %error, "a request's work was cut short");
             cut_short
         })
@@ -94,12 +105,13 @@ impl Running {
 /// An I/O error if the listener cannot be used.
 pub fn serve(listener: TcpListener, app: App) -> std::io::Result<Running> {
     let app = Data::new(app);
-    let server = HttpServer::new(move || ActixApp::new().app_data(app.clone()).configure(routes))
-        .client_request_timeout(HEAD_ARRIVES_WITHIN)
-        .shutdown_timeout(DRAINED_WITHIN_SECONDS)
-        // Signals are the application's: it also has a writer and jobs to stop.
-        .disable_signals()
-        .listen(listener)?;
+    let server =
+        HttpServer::new(move || ActixApp::new().app_data(app.clone()).configure(routes).wrap(from_fn(headers::write)))
+            .client_request_timeout(HEAD_ARRIVES_WITHIN)
+            .shutdown_timeout(DRAINED_WITHIN_SECONDS)
+            // Signals are the application's: it also has a writer and jobs to stop.
+            .disable_signals()
+            .listen(listener)?;
     Ok(Running(server.run()))
 }
 
@@ -114,6 +126,7 @@ fn routes(config: &mut ServiceConfig) {
         .service(read("/api/v1/overview", questions::overview))
         .service(read("/api/v1/daily", questions::daily))
         .service(read("/", page::page))
+        .service(read("/favicon.ico", page::favicon))
         .service(read("/livez", livez))
         .service(read("/readyz", readyz))
         .default_service(web::to(|| async { ApiError::NoSuchPage.response() }));

@@ -2,10 +2,15 @@
 
 use std::sync::LazyLock;
 
-use actix_web::HttpResponse;
 use actix_web::http::header;
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use sha2::{Digest as _, Sha256};
+
+use super::encoding;
+use super::headers::Keep;
+use crate::cache::Body;
 
 /// The page at `/`.
 const PAGE: &str = include_str!("page.html");
@@ -27,14 +32,30 @@ fn hash_of_inline(tag: &str) -> String {
     BASE64_STANDARD.encode(Sha256::digest(inside.map_or("", |(inside, _)| inside)))
 }
 
-pub(super) async fn page() -> HttpResponse {
-    HttpResponse::Ok()
+/// What browsers ask for by themselves: three bars, the last of them red.
+const FAVICON: &[u8] = include_bytes!("favicon.ico");
+
+pub(super) async fn page(request: HttpRequest) -> HttpResponse {
+    static BODY: LazyLock<Body> = LazyLock::new(|| Body::new(Bytes::from_static(PAGE.as_bytes())));
+    let mut response = HttpResponse::Ok();
+    response
         .content_type("text/html; charset=utf-8")
-        .insert_header((header::CACHE_CONTROL, "public, max-age=300"))
-        .insert_header((header::CONTENT_SECURITY_POLICY, PAGE_POLICY.as_str()))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .body(PAGE)
+        .insert_header((header::CONTENT_SECURITY_POLICY, PAGE_POLICY.as_str()));
+    asset(&request, response, &BODY).await
+}
+
+pub(super) async fn favicon(request: HttpRequest) -> HttpResponse {
+    static BODY: LazyLock<Body> = LazyLock::new(|| Body::new(Bytes::from_static(FAVICON)));
+    let mut response = HttpResponse::Ok();
+    response.content_type("image/x-icon");
+    asset(&request, response, &BODY).await
+}
+
+/// Something that changes only with the program.
+pub(super) async fn asset(request: &HttpRequest, response: HttpResponseBuilder, body: &Body) -> HttpResponse {
+    let mut response = encoding::send(request, response, body).await;
+    response.extensions_mut().insert(Keep::Asset { etag: body.fingerprint() });
+    response
 }
 
 #[cfg(test)]

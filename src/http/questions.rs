@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::App;
+use super::encoding;
 use super::error::ApiError;
+use super::headers::Keep;
 use super::params::{Params, endpoint_id};
 use crate::domain::{Order, Step};
 use crate::stats::{
-    Answered, CacheState, DailyQuery, EndpointQuery, Format, OverviewQuery, Question, RankingQuery, RequestsQuery,
-    SeriesQuery,
+    Answered, DailyQuery, EndpointQuery, Format, OverviewQuery, Question, RankingQuery, RequestsQuery, SeriesQuery,
 };
 use crate::store::RawOrder;
 
@@ -103,33 +104,17 @@ async fn answer(app: Data<App>, request: &HttpRequest, question: Question) -> Re
             tracing::error!("a question was not answered in time");
             ApiError::TimedOut
         })??;
-    Ok(respond(&app, request, format, &answered))
-}
-
-/// Writes the headers of every answer; the one place that does.
-fn respond(app: &App, request: &HttpRequest, format: Format, answered: &Answered) -> HttpResponse {
-    // Weak: a hit and a miss say the same of the endpoints and differ in the word that tells them apart.
-    let etag = format!("W/\"{}\"", answered.fingerprint);
-    let unchanged = request.headers().get_all(header::IF_NONE_MATCH).any(|value| matches(value, &etag));
-
-    let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    let max_age = app.stats.lifetimes().shared(answered.freshness).as_secs();
-    let age = (app.stats.now() - answered.made_at).num_seconds().max(0);
-    response
-        .insert_header((header::CACHE_CONTROL, format!("public, max-age={max_age}")))
-        .insert_header((header::ETAG, etag))
-        .insert_header((header::AGE, age.to_string()))
-        .insert_header((header::VARY, "Accept-Encoding"))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .insert_header(("X-Cache", if answered.cache == CacheState::Hit { "hit" } else { "miss" }));
-    if unchanged {
-        return response.finish();
-    }
+    let mut response = HttpResponse::Ok();
     match format {
         Format::Json => response.content_type("application/json"),
         Format::Csv => response.content_type("text/csv; charset=utf-8"),
     };
-    response.body(answered.body.clone())
+    let mut response = encoding::send(request, response, &answered.body).await;
+    let Answered { etag, made_at, freshness, cache, took, .. } = answered;
+    let max_age = app.stats.lifetime(freshness).max_age;
+    let age = (app.stats.now() - made_at).to_std().unwrap_or_default();
+    response.extensions_mut().insert(Keep::Answer { etag, max_age, age, cache, took });
+    Ok(response)
 }
 
 /// Whether the client wants the present state, not one that was true a while ago.
@@ -140,11 +125,4 @@ fn asks_for_new(request: &HttpRequest) -> bool {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|directive| directive.trim().eq_ignore_ascii_case("no-cache"))
-}
-
-/// Whether an `If-None-Match` names `etag`, by weak comparison (RFC 9110, section 13.1.2).
-fn matches(value: &HeaderValue, etag: &str) -> bool {
-    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-    let wanted = opaque(etag);
-    value.to_str().is_ok_and(|value| value.split(',').any(|tag| tag.trim() == "*" || opaque(tag) == wanted))
 }

@@ -82,7 +82,7 @@ async fn take(app: &App, request: &HttpRequest, payload: &mut Payload) -> Result
     // Goes on even if the client goes away: what was read is stored, and a retry with the same key finds it.
     let answer = app.on_main(ApiError::CommitUnknown, async move { ingest.submit(parsed, key).await }).await??;
     let mut response = if answer.all_rejected { HttpResponse::UnprocessableEntity() } else { HttpResponse::Ok() };
-    response.content_type("application/json").insert_header(("Cache-Control", "no-store"));
+    response.content_type("application/json");
     if answer.replayed {
         response.insert_header(("Idempotency-Replayed", "true"));
     }

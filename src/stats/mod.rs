@@ -26,8 +26,8 @@ pub use overview::{OverviewAnswer, OverviewQuery};
 pub use question::{Answered, Question};
 pub use ranking::{Previous, RankedRow, RankingAnswer, RankingQuery, Total};
 
-use crate::cache::{Cache, Lifetimes};
-use crate::domain::{Clock, Endpoint, EndpointId, InvalidWindow, Window};
+use crate::cache::{Cache, Lifetime};
+use crate::domain::{Clock, Endpoint, EndpointId, Freshness, InvalidWindow, Window};
 use crate::store::{Store, StoreError};
 
 /// The form of an answer.
@@ -94,6 +94,8 @@ pub enum CacheState {
     Hit,
     /// It was made now.
     Miss,
+    /// It was made before and is out of date: a new one is being made, or cannot be.
+    Stale,
 }
 
 /// Why a question has no answer.
@@ -132,8 +134,14 @@ impl Stats {
 
     /// How long answers may be kept by whoever gets them.
     #[must_use]
-    pub fn lifetimes(&self) -> &Lifetimes {
-        self.cache.lifetimes()
+    pub fn lifetime(&self, freshness: Freshness) -> Lifetime {
+        self.cache.lifetimes().of(freshness)
+    }
+
+    /// The caches.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// The instant to which windows are relative, to the millisecond.

@@ -1,6 +1,7 @@
 //! A question of any kind, answered from the caches where they can.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -10,8 +11,12 @@ use super::{
     CacheState, DailyQuery, EndpointQuery, Format, OverviewQuery, RankingQuery, RequestsQuery, SeriesQuery, Stats,
     StatsError, WindowRead,
 };
-use crate::cache::Entry;
+use crate::cache::{Body, Entry, Key, Origin, Outage};
 use crate::domain::{Fingerprint, Freshness};
+use crate::store::StoreError;
+
+/// How long a question may take, of the 5 s that its request has in all.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(4_700);
 
 /// What can be asked. Equal questions have equal keys, however they were written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -44,16 +49,18 @@ impl Question {
 /// A finished answer.
 #[derive(Debug, Clone)]
 pub struct Answered {
-    /// The bytes to send.
-    pub body: Bytes,
-    /// Identifies what it says, whether it came from a cache or not.
-    pub fingerprint: Fingerprint,
+    /// What to send.
+    pub body: Body,
+    /// Identifies what it says, whenever it was made and whether it came from a cache or not.
+    pub etag: Fingerprint,
     /// When it was made.
     pub made_at: DateTime<Utc>,
     /// How soon it can change.
     pub freshness: Freshness,
     /// Whether it was made for this request.
     pub cache: CacheState,
+    /// How long the caches, and the database where it was asked, took.
+    pub took: Duration,
 }
 
 impl Stats {
@@ -62,30 +69,44 @@ impl Stats {
     /// # Errors
     /// [`StatsError`]; errors are not cached.
     pub async fn ask(&self, question: &Question, anew: bool) -> Result<Answered, Arc<StatsError>> {
-        let key = format!("{}:{question:?}", self.generation());
-        let (entry, hit) = if anew {
-            let entry = self.make(question).await?;
-            self.cache.replace(&key, &entry).await;
-            (entry, false)
+        let began = Instant::now();
+        let (now, generation) = (self.now(), self.generation());
+        let key = Key::new(question, generation);
+        let make = self.make(question, generation, now, began + ANSWERED_WITHIN);
+        let (entry, origin) = if anew {
+            let entry = make.await?;
+            self.cache.replace(&key, &entry, now).await;
+            (entry, Origin::Made)
         } else {
-            self.cache.get_or_make(&key, self.make(question)).await?
+            self.cache.get_or_make(&key, now, make, outage).await?
         };
-        let Entry { body, fingerprint, made_at, freshness } = entry;
-        let (body, cache) = if hit { (body, CacheState::Hit) } else { (said_to_be_new(&body), CacheState::Miss) };
-        Ok(Answered { body, fingerprint, made_at, freshness, cache })
+        let (body, cache) = match origin {
+            Origin::Found => (entry.body, CacheState::Hit),
+            Origin::Made => (Body::new(marked(entry.body.plain(), CacheState::Miss)), CacheState::Miss),
+            Origin::Stale => (entry.stale_body(|body| marked(body, CacheState::Stale)).clone(), CacheState::Stale),
+        };
+        let Entry { etag, made_at, freshness, .. } = entry;
+        Ok(Answered { body, etag, made_at, freshness, cache, took: began.elapsed() })
     }
 
     /// Makes the answer. A failure of the database is logged here, once however many clients wait.
-    async fn make(&self, question: &Question) -> Result<Entry, StatsError> {
-        let made = self.answer(question).await;
+    async fn make(
+        &self,
+        question: &Question,
+        generation: i64,
+        now: DateTime<Utc>,
+        deadline: Instant,
+    ) -> Result<Entry, StatsError> {
+        let made = tokio::time::timeout_at(deadline.into(), self.answer(question, generation, now))
+            .await
+            .unwrap_or(Err(StatsError::Store(StoreError::TimedOut)));
         if let Err(StatsError::Store(error)) = &made {
             tracing::error!(error = %error, "a question was not answered");
         }
         made
     }
 
-    async fn answer(&self, question: &Question) -> Result<Entry, StatsError> {
-        let now = self.now();
+    async fn answer(&self, question: &Question, generation: i64, now: DateTime<Utc>) -> Result<Entry, StatsError> {
         let (body, window) = match question {
             Question::Ranking(query, format) => {
                 let answer = self.ranking(query).await?;
@@ -115,29 +136,86 @@ impl Stats {
             }
         };
         let WindowRead { from, to } = window;
-        Ok(Entry::new(Bytes::from(body), now, Freshness::of(from, to, now)))
+        let etag = fingerprint_of_content(&body);
+        Ok(Entry::new(Bytes::from(body), now, Freshness::of(from, to, now), generation).tagged(etag))
     }
 }
 
-/// How a cached answer says that it is one. Answers are kept in this form, since they are read from the cache far more often
-/// than made.
+/// What a failure says of the database.
+fn outage(error: &StatsError) -> Option<Outage> {
+    let StatsError::Store(error) = error else { return None };
+    match error {
+        StoreError::Unavailable(_) => Some(Outage::Away),
+        StoreError::TimedOut
+        | StoreError::Contended
+        | StoreError::StorageFull(_)
+        | StoreError::KeyHeld
+        | StoreError::CommitUnknown => Some(Outage::Slow),
+        StoreError::Unexpected(_) => None,
+    }
+}
+
+/// How an answer says where it came from. Answers are kept as hits, since they are read from the cache far more often than
+/// made.
 const HIT: &[u8] = br#""cache":"hit""#;
-const MISS: &[u8] = br#""cache":"miss""#;
 
 fn json(answer: &impl Serialize) -> Vec<u8> {
     // Fails only for maps with odd keys and for types that refuse themselves; answers have neither.
     let body = serde_json::to_vec(answer).unwrap_or_default();
-    replaced(&body, MISS, HIT)
+    let miss: &[u8] = br#""cache":"miss""#;
+    replaced(&body, miss, HIT)
 }
 
-fn said_to_be_new(body: &[u8]) -> Bytes {
-    replaced(body, HIT, MISS).into()
+/// The body of a hit, saying that it is no hit.
+fn marked(body: &[u8], state: CacheState) -> Bytes {
+    let mark: &[u8] = match state {
+        CacheState::Hit => HIT,
+        CacheState::Miss => br#""cache":"miss""#,
+        CacheState::Stale => {
+            br#""cache":"stale","warning":"This answer is out of date: a newer one is not to be had just now. It counts what had come in by data_through.""#
+        }
+    };
+    replaced(body, HIT, mark).into()
 }
 
 /// `body` with the first `from` replaced. Only the field itself can match: inside a JSON text a quote is escaped.
 fn replaced(body: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    match body.windows(from.len()).position(|window| window == from) {
+    match position(body, from) {
         Some(at) => [&body[..at], to, &body[at + from.len()..]].concat(),
         None => body.to_vec(),
+    }
+}
+
+fn position(body: &[u8], of: &[u8]) -> Option<usize> {
+    body.windows(of.len()).position(|window| window == of)
+}
+
+/// Of all but the instant through which the answer counts: two that differ in nothing else say the same, and who has one
+/// need not be sent the other.
+fn fingerprint_of_content(body: &[u8]) -> Fingerprint {
+    const INSTANT: &[u8] = br#""data_through":""#;
+    let instant = position(body, INSTANT).map(|at| at + INSTANT.len()).and_then(|from| {
+        let length = position(&body[from..], b"\"")?;
+        Some((from, from + length))
+    });
+    match instant {
+        Some((from, to)) => Fingerprint::of(&[&body[..from], &body[to..]].concat()),
+        None => Fingerprint::of(body),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tag_is_of_what_is_said_not_of_when() {
+        let tag = |body: &str| fingerprint_of_content(body.as_bytes());
+        let one = tag(r#"{"data_through":"2026-11-21T10:20:30Z","rows":[1]}"#);
+        assert_eq!(tag(r#"{"data_through":"2026-11-21T10:20:31Z","rows":[1]}"#), one);
+        assert_ne!(tag(r#"{"data_through":"2026-11-21T10:20:30Z","rows":[2]}"#), one);
+        assert_ne!(tag("rank,id\n1,2\n"), tag("rank,id\n1,3\n"));
+        // Half a field is no field.
+        assert_ne!(tag(r#"{"data_through":"2"#), tag(r#"{"data_through":"3"#));
     }
 }

@@ -148,8 +148,10 @@ impl Store {
         .await?;
         lease.give_back();
         let held = Horizons { minutes_since: row.try_get("minutes_since")?, raw_since: row.try_get("raw_since")? };
-        let state = State { horizons: held, generation: row.try_get("data_generation")? };
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        let (generation, installation) = (row.try_get("data_generation")?, row.try_get("installation")?);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        // Of two looks at once the older may come back later.
+        *state = State { horizons: held, generation: state.generation.max(generation), installation };
         Ok((held, row.try_get("database_time")?))
     }
 }

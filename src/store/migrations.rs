@@ -42,6 +42,13 @@ pub enum MigrationError {
     TimedOut,
 }
 
+/// The number of the newest migration that this program brings.
+#[must_use]
+pub fn schema_version() -> u32 {
+    let versions = embedded::migrations::runner().get_migrations().iter().map(refinery::Migration::version).max();
+    versions.and_then(|version| u32::try_from(version).ok()).unwrap_or_default()
+}
+
 /// Runs the migrations that are missing. Returns their names.
 ///
 /// # Errors

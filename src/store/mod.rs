@@ -35,7 +35,7 @@ pub use endpoints::EndpointCaps;
 pub use error::StoreError;
 pub use flush::{BatchKey, BatchOutcome, FlushBatch, RequestRow};
 pub use maintenance::{Attempt, FoldedDeltas};
-pub use migrations::{MigrationError, migrate};
+pub use migrations::{MigrationError, migrate, schema_version};
 pub use questions::{
     Daily, DailyRow, EndpointFilter, RawOrder, RawRequest, RawRequests, Series, SeriesPoint, WindowTotals,
 };
@@ -76,11 +76,12 @@ pub struct Horizons {
 }
 
 /// What `rollup_state` said when it was last read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct State {
     /// They only move forward, so an old copy keeps finer data than it must, never coarser.
     horizons: Horizons,
     generation: i64,
+    installation: String,
 }
 
 /// The database.
@@ -138,6 +139,12 @@ impl Store {
     #[must_use]
     pub fn generation(&self) -> i64 {
         self.state.read().unwrap_or_else(PoisonError::into_inner).generation
+    }
+
+    /// Names this database among others, as this process learnt when it last looked; empty before.
+    #[must_use]
+    pub fn installation(&self) -> String {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).installation.clone()
     }
 
     async fn lease(&self) -> Result<Lease, StoreError> {

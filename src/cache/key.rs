@@ -1,0 +1,89 @@
+//! Under which names an answer is kept.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::domain::Fingerprint;
+
+/// What every key in Redis begins with: whose answers they are, and in which form.
+///
+/// Databases may share a Redis, and versions of the service do while one replaces the other. Each passes the others' answers by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace(Arc<str>);
+
+impl Namespace {
+    /// Of this version of the service, on the database `installation` with the schema `schema`.
+    #[must_use]
+    pub fn new(schema: u32, installation: &str) -> Self {
+        Self(format!("endpoint-stats:{}:s{schema}:{installation}", env!("CARGO_PKG_VERSION")).into())
+    }
+}
+
+/// A question, and the generation of the data it is asked about. Equal questions have equal keys, however they were written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    question: Arc<str>,
+    fingerprint: Fingerprint,
+    generation: i64,
+}
+
+impl Key {
+    /// The key of `question`, all of which its `Debug` form tells.
+    pub fn new(question: &impl Debug, generation: i64) -> Self {
+        let question = format!("{question:?}");
+        let fingerprint = Fingerprint::of(question.as_bytes());
+        Self { question: question.into(), fingerprint, generation }
+    }
+
+    /// The question, whatever the generation.
+    pub(super) fn question(&self) -> &Arc<str> {
+        &self.question
+    }
+
+    /// Of the question: a client may write much into it, and this is short.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The generation of the data.
+    pub(super) fn generation(&self) -> i64 {
+        self.generation
+    }
+
+    /// The names in Redis. Braces put them on one node of a cluster, since scripts work on several at once.
+    pub(super) fn names(&self, Namespace(namespace): &Namespace) -> Names {
+        let question = format!("{namespace}:{{{}}}", self.fingerprint);
+        Names {
+            entry: format!("{question}:g{}", self.generation),
+            last_known: format!("{question}:last"),
+            lock: format!("{question}:lock"),
+        }
+    }
+}
+
+/// The names of a key in Redis.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// The answer, for its shared lifetime.
+    pub(super) entry: String,
+    /// The same for a day, whatever the generation: told where Postgres is away.
+    pub(super) last_known: String,
+    /// Held by the replica that makes the answer.
+    pub(super) lock: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_tells_version_schema_installation_and_generation() {
+        let names = Key::new(&"question", 7).names(&Namespace::new(2, "i1"));
+        let version = env!("CARGO_PKG_VERSION");
+        assert!(names.entry.starts_with(&format!("endpoint-stats:{version}:s2:i1:{{")), "{names:?}");
+        assert!(names.entry.ends_with("}:g7"), "{names:?}");
+        let other = Key::new(&"question", 8).names(&Namespace::new(2, "i1"));
+        assert_ne!(names.entry, other.entry);
+        assert_eq!(names.last_known, other.last_known, "known whatever the generation");
+    }
+}
