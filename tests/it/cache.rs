@@ -1,7 +1,20 @@
 //! The caches: what they may save, and what they must never change.
 //!
+//! | module | what it holds them to |
+//! |---|---|
+//! | (here) | hits and misses, one key for equal questions, replicas, garbage in Redis, late data |
+//! | `forms` | compressed bodies, validators, and the headers of every answer |
+//! | `outages` | Postgres away: the last known answer, marked; old answers while a new one is made |
+//! | `shared` | Redis hung, gone, full, refusing, or a cluster: nobody sees it, nobody waits long |
+//! | `stampede` | a thousand clients on one cold key make one statement |
+//!
 //! Most questions here are about a closed day: its answer stays in the process and in Redis for longer than a test runs, so
 //! that whether it was found there does not depend on how fast the machine is.
+
+mod forms;
+mod outages;
+mod shared;
+mod stampede;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -280,51 +293,6 @@ async fn late_data_folded_into_a_closed_day_makes_a_settled_answer_be_made_anew(
     first.fold().await;
     first.jobs.synchronise().await.unwrap();
     assert_eq!(ask(&first, SETTLED).await, hit(7));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_equal_cold_questions_make_one_statement() {
-    let app = Arc::new(TestApp::start().await);
-    app.accept(&yesterday(3)).await;
-    app.fold().await;
-    // While this is held, whoever reads the hours waits, and can be counted.
-    let mut holder = app.database.connect().await;
-    let lock = holder.transaction().await.unwrap();
-    lock.batch_execute("LOCK TABLE endpoint_hourly_stats IN ACCESS EXCLUSIVE MODE").await.unwrap();
-
-    let asked: Vec<_> = (0..200)
-        .map(|_| {
-            let app = Arc::clone(&app);
-            tokio::spawn(async move { ask(&app, SETTLED).await })
-        })
-        .collect();
-    let watcher = app.database.connect().await;
-    let waiting = async || {
-        let statement = "SELECT count(*) FROM pg_stat_activity
-                         WHERE datname = current_database() AND wait_event_type = 'Lock'
-                           AND application_name = 'endpoint-stats'";
-        watcher.query_one(statement, &[]).await.unwrap().get::<_, i64>(0)
-    };
-    let began = Instant::now();
-    while waiting().await == 0 {
-        assert!(began.elapsed() < Duration::from_secs(10), "nobody asked Postgres");
-    }
-    // The others have time to come while these go to and fro; few of them, since the statement has 3 s in all.
-    for _ in 0..5 {
-        let alive = app.request(Method::GET, "/livez").send().await.unwrap();
-        assert_eq!(alive.status(), StatusCode::OK);
-        assert_eq!(waiting().await, 1);
-    }
-    lock.rollback().await.unwrap();
-
-    let mut made = 0;
-    for answer in asked {
-        let seen = answer.await.unwrap();
-        assert_eq!(seen.2, 3);
-        made += i32::from(seen == miss(3));
-    }
-    // Whoever waited was answered with what the one made, even who came to the server only after it was done.
-    assert_eq!(made, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

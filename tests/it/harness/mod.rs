@@ -11,6 +11,7 @@ pub mod servers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use endpoint_stats::app::{AppConfig, Application};
@@ -179,6 +180,15 @@ pub fn record(timestamp: &str, route: &str, response_time_ms: f64) -> Value {
         "status": 200,
         "response_time_ms": response_time_ms,
     })
+}
+
+/// Waits until something is so; fails when it is not within seconds.
+pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !so().await {
+        assert!(began.elapsed() < Duration::from_secs(10), "{what}: not within 10 s");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// A client with connections of its own.

@@ -1,6 +1,6 @@
 //! Postgres and Redis for a whole run of tests.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -51,7 +51,9 @@ async fn start_postgres() -> EmbeddedPostgres {
             data_dir,
             durability: Durability::Throwaway,
             max_connections: 300,
-            settings: vec![("shared_buffers".to_owned(), "64MB".to_owned())],
+            settings: [("shared_buffers", "64MB"), ("shared_preload_libraries", "pg_stat_statements")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
         };
         match EmbeddedPostgres::start(options).await {
             Err(EmbeddedError::AlreadyRunning(_)) => {}
@@ -141,6 +143,35 @@ impl Database {
     }
 }
 
+/// A database that lets nobody in, until it is opened again: Postgres is away, as far as a service can tell.
+pub struct Shut {
+    admin: tokio_postgres::Client,
+    name: String,
+}
+
+impl Database {
+    /// Ends every other connection and lets nobody in any more, not even a superuser.
+    pub async fn shut(&self) -> Shut {
+        let shut = Shut { admin: self.connect().await, name: self.name.clone() };
+        shut.allow("false").await;
+        let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                      WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        shut.admin.query_one(others, &[]).await.unwrap();
+        shut
+    }
+}
+
+impl Shut {
+    pub async fn open(self) {
+        self.allow("true").await;
+    }
+
+    async fn allow(&self, whether: &str) {
+        let statement = format!("UPDATE pg_database SET datallowconn = {whether} WHERE datname = '{}'", self.name);
+        self.admin.batch_execute(&statement).await.unwrap();
+    }
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -160,43 +191,102 @@ impl Drop for Database {
     }
 }
 
-static REDIS: OnceLock<(String, Child)> = OnceLock::new();
+static REDIS: OnceLock<PrivateRedis> = OnceLock::new();
 
 /// The address of a Redis database that nobody else uses.
 pub fn redis_url() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let (url, _) = REDIS.get_or_init(start_redis);
-    format!("{url}/{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    let redis = REDIS.get_or_init(PrivateRedis::start);
+    format!("{}/{}", redis.url(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Starts a Redis that ends when this process does: its supervisor reads a pipe that only we hold open.
-fn start_redis() -> (String, Child) {
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-    let script = format!(
-        "redis-server --port {port} --bind 127.0.0.1 --save '' --appendonly no --databases 1000 --dir '{}' >/dev/null & \
-         server=$!; cat >/dev/null; kill $server; wait $server",
-        env!("CARGO_TARGET_TMPDIR")
-    );
-    let supervisor = Command::new("sh")
-        .args(["-c", &script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .expect("a shell");
-    let began = Instant::now();
-    while ping(port).is_err() {
-        assert!(began.elapsed() < Duration::from_secs(10), "redis-server does not answer; is it installed?");
-        std::thread::yield_now();
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// A Redis of one's own, to be stopped or spoilt. It ends with this, and with the process in any case: its supervisor reads a
+/// pipe that only we hold open.
+pub struct PrivateRedis {
+    port: u16,
+    pid: String,
+    supervisor: Child,
+}
+
+impl PrivateRedis {
+    pub fn start() -> Self {
+        Self::at(free_port(), &[])
     }
-    (format!("redis://127.0.0.1:{port}"), supervisor)
+
+    /// A node of a cluster that is none yet.
+    pub fn node() -> Self {
+        // It also listens ten thousand ports further on.
+        let port = std::iter::repeat_with(free_port).find(|port| *port < 55_000).unwrap();
+        Self::at(port, &["--cluster-enabled yes", &format!("--cluster-config-file nodes-{port}.conf")])
+    }
+
+    /// Makes three nodes a cluster.
+    pub fn join(addresses: &[String]) {
+        let mut create = Command::new("redis-cli");
+        create.args(["--cluster", "create"]).args(addresses).arg("--cluster-yes");
+        let created = create.output().expect("redis-cli");
+        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
+    }
+
+    /// On this port, with more arguments of `redis-server`.
+    pub fn at(port: u16, arguments: &[&str]) -> Self {
+        let script = format!(
+            "redis-server --port {port} --bind 127.0.0.1 --save '' --appendonly no --databases 1000 --dir '{}' {} \
+             </dev/null >/dev/null & exec 2>/dev/null; server=$!; echo $server; cat >/dev/null; kill -KILL $server; wait $server",
+            env!("CARGO_TARGET_TMPDIR"),
+            arguments.join(" ")
+        );
+        let mut supervisor = Command::new("sh")
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .expect("a shell");
+        let mut pid = String::new();
+        let mut told = BufReader::new(supervisor.stdout.take().unwrap());
+        told.read_line(&mut pid).expect("the shell tells the number of its process");
+        let redis = Self { port, pid: pid.trim().to_owned(), supervisor };
+        let began = Instant::now();
+        while redis.ping().is_err() {
+            assert!(began.elapsed() < Duration::from_secs(10), "redis-server does not answer; is it installed?");
+            std::thread::yield_now();
+        }
+        redis
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address())
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Sends it a signal, such as STOP.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([&format!("-{signal}"), &self.pid]).status().unwrap();
+        assert!(sent.success(), "kill -{signal} {}", self.pid);
+    }
+
+    fn ping(&self) -> std::io::Result<()> {
+        let mut stream = std::net::TcpStream::connect(self.address())?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut answer = [0; 5];
+        std::io::Read::read_exact(&mut stream, &mut answer)?;
+        if &answer == b"+PONG" { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
+    }
 }
 
-fn ping(port: u16) -> std::io::Result<()> {
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-    stream.write_all(b"PING\r\n")?;
-    let mut answer = [0; 5];
-    std::io::Read::read_exact(&mut stream, &mut answer)?;
-    if &answer == b"+PONG" { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
+impl Drop for PrivateRedis {
+    fn drop(&mut self) {
+        // Closes the pipe, upon which the supervisor ends the server and itself.
+        drop(self.supervisor.stdin.take());
+        let _ = self.supervisor.wait();
+    }
 }

@@ -14,19 +14,10 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::{counted, lines};
-use crate::harness::{Database, Setup, TestApp, record};
+use crate::harness::{Database, Setup, TestApp, record, until};
 
 /// Connections of the services on this database.
 const SERVICE: &str = "datname = current_database() AND application_name = 'endpoint-stats'";
-
-/// Waits until something is so; fails when it is not within seconds.
-async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !so().await {
-        assert!(began.elapsed() < Duration::from_secs(10), "{what}: not within 10 s");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
 
 /// A lock on `requests`, held until it is dropped with its connection or [released](Self::release).
 struct Held(tokio_postgres::Client);
@@ -135,19 +126,13 @@ async fn a_connection_that_is_cut_in_the_middle_of_a_flush_costs_the_client_noth
 async fn a_database_that_stays_away_is_503_and_the_batch_counts_once_when_it_is_back() {
     let app = warm(Setup::default()).await;
     let send = || app.post("application/x-ndjson", batch(5)).header("Idempotency-Key", "batch").send();
-    let name = app.database.url().rsplit('/').next().unwrap().to_owned();
-    // Nobody is let in any more, not even a superuser; the test's own connection is in already.
-    let admin = app.database.connect().await;
-    let allow = |allowed: bool| format!("UPDATE pg_database SET datallowconn = {allowed} WHERE datname = '{name}'");
-    admin.batch_execute(&allow(false)).await.unwrap();
-    let cut = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {SERVICE}");
-    admin.query(&cut, &[]).await.unwrap();
+    let shut = app.database.shut().await;
     for _ in 0..3 {
         problem(send().await.unwrap(), 503, "database-unavailable").await;
         let question = app.request(reqwest::Method::GET, "/api/v1/overview").header("Cache-Control", "no-cache");
         problem(question.send().await.unwrap(), 503, "database-unavailable").await;
     }
-    admin.batch_execute(&allow(true)).await.unwrap();
+    shut.open().await;
     let response = send().await.unwrap();
     assert_eq!((response.status().as_u16(), response.headers().get("idempotency-replayed")), (200, None));
     assert_eq!(send().await.unwrap().headers()["idempotency-replayed"], "true");

@@ -1,0 +1,207 @@
+//! Redis hung, gone, full, refusing, or a cluster: nobody sees it, and nobody waits long.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use endpoint_stats::cache::{Cache, CacheConfig, Entry, Key, Namespace, Origin};
+use endpoint_stats::domain::Freshness;
+use redis::AsyncCommands as _;
+
+use super::{ask, hit, miss, yesterday};
+use crate::harness::servers::PrivateRedis;
+use crate::harness::{NOW, Setup, TestApp, at, until};
+
+/// What an answer may be later by because of Redis.
+const PROMISED: Duration = Duration::from_millis(50);
+
+/// Another question each time, so that no answer is there.
+fn cold(question: u32) -> String {
+    format!("/api/v1/endpoints/top?from=2026-11-20&to=2026-11-21&limit={question}")
+}
+
+/// The slowest of some cold answers.
+async fn slowest(app: &TestApp, questions: std::ops::Range<u32>) -> Duration {
+    let mut slowest = Duration::ZERO;
+    for question in questions {
+        let began = Instant::now();
+        assert_eq!(ask(app, &cold(question)).await, miss(3));
+        slowest = slowest.max(began.elapsed());
+    }
+    slowest
+}
+
+/// The median of some cold answers.
+async fn median(app: &TestApp, questions: std::ops::Range<u32>) -> Duration {
+    let mut took = Vec::new();
+    for question in questions {
+        let began = Instant::now();
+        assert_eq!(ask(app, &cold(question)).await, miss(3));
+        took.push(began.elapsed());
+    }
+    took.sort();
+    took[took.len() / 2]
+}
+
+fn with(redis: &PrivateRedis) -> Setup {
+    Setup { redis_url: Some(redis.url()), ..Setup::default() }
+}
+
+async fn keys(redis: &PrivateRedis) -> usize {
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    connection.keys::<_, Vec<String>>("*").await.unwrap().len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_redis_costs_fifty_milliseconds_and_then_nothing() {
+    let redis = PrivateRedis::start();
+    let app = TestApp::with(with(&redis)).await;
+    let alone = TestApp::on(Arc::clone(&app.database), Setup::default()).await;
+    app.accept(&yesterday(3)).await;
+    // Other tests share the machine and may be the reason for a slow answer: of three tries one must do.
+    let mut tries = Vec::new();
+    for round in 0..3 {
+        let at = round * 300 + 1;
+        let before = slowest(&app, at..at + 20).await;
+        redis.signal("STOP");
+        let during = slowest(&app, at + 20..at + 40).await;
+        // By now the breaker is open.
+        let (open, without) = (median(&app, at + 40..at + 90).await, median(&alone, at + 40..at + 90).await);
+        redis.signal("CONT");
+        let stored = keys(&redis).await;
+        let mut question = at + 100;
+        until("Redis is used again, within 5 s of its return", async || {
+            question += 1;
+            ask(&app, &cold(question)).await;
+            keys(&redis).await > stored
+        })
+        .await;
+        tries.push((before, during, open, without));
+        if during <= before + PROMISED && open <= without + Duration::from_millis(1) {
+            println!(
+                "slowest {before:?}, hung {during:?}; median with the breaker open {open:?}, without Redis {without:?}"
+            );
+            return;
+        }
+    }
+    panic!("before, hung, breaker open, without Redis: {tries:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_dies_and_comes_back_is_noticed_by_nobody() {
+    let app;
+    let address;
+    {
+        let redis = PrivateRedis::start();
+        address = redis.address();
+        app = TestApp::with(with(&redis)).await;
+        app.accept(&yesterday(3)).await;
+        assert_eq!(ask(&app, &cold(1)).await, miss(3));
+    }
+    for question in 2..30 {
+        assert_eq!(ask(&app, &cold(question)).await, miss(3));
+        assert_eq!(ask(&app, &cold(question)).await, hit(3), "the process remembers by itself");
+    }
+    assert_eq!(app.post_ndjson("").await.status(), 400, "ingest does not know Redis");
+    let port = address.rsplit(':').next().unwrap();
+    let redis = PrivateRedis::at(port.parse().unwrap(), &[]);
+    let mut question = 100;
+    until("the new Redis is used, within 5 s", async || {
+        question += 1;
+        ask(&app, &cold(question)).await;
+        keys(&redis).await > 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_refuses_is_done_without() {
+    let redis = PrivateRedis::start();
+    let app = TestApp::with(with(&redis)).await;
+    app.accept(&yesterday(3)).await;
+    assert_eq!(ask(&app, &cold(1)).await, miss(3));
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut admin = client.get_multiplexed_async_connection().await.unwrap();
+    let mut question = 1;
+    for (what, spoil, mend) in [
+        ("no room", "CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+        ("read only", "REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+        ("no permission", "ACL SETUSER default -get -set -getrange -eval -evalsha", "ACL SETUSER default +@all"),
+        ("a password", "CONFIG SET requirepass secret", "CONFIG SET requirepass \"\""),
+    ] {
+        for (command, state) in [(spoil, "spoilt"), (mend, "mended")] {
+            let words: Vec<&str> = command.split(' ').map(|word| word.trim_matches('"')).collect();
+            let mut said = redis::cmd(words[0]);
+            for word in &words[1..] {
+                said.arg(*word);
+            }
+            said.query_async::<()>(&mut admin).await.unwrap();
+            for _ in 0..5 {
+                question += 1;
+                assert_eq!(ask(&app, &cold(question)).await, miss(3), "{what}, {state}");
+                assert_eq!(ask(&app, &cold(question)).await, hit(3), "{what}, {state}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_serves_as_one_redis_does() {
+    let nodes: Vec<PrivateRedis> = (0..3).map(|_| PrivateRedis::node()).collect();
+    let addresses: Vec<String> = nodes.iter().map(PrivateRedis::address).collect();
+    PrivateRedis::join(&addresses);
+    let setup = || Setup { redis_url: Some(format!("redis+cluster://{}", addresses.join(","))), ..Setup::default() };
+    let app = TestApp::with(setup()).await;
+    app.accept(&yesterday(3)).await;
+    let mut found = 0;
+    for question in 1..=40 {
+        assert_eq!(ask(&app, &cold(question)).await, miss(3));
+    }
+    let other = TestApp::on(Arc::clone(&app.database), setup()).await;
+    for question in 1..=40 {
+        let seen = ask(&other, &cold(question)).await;
+        found += i32::from(seen == hit(3));
+        assert_eq!(seen.2, 3);
+    }
+    assert!(found >= 30, "{found} of 40 answers of one replica were found by the other");
+    for node in &nodes {
+        assert!(keys(node).await > 0, "each node holds a part");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_answers_the_one_that_was_begun_later_stays() {
+    let url = crate::harness::servers::redis_url();
+    let cache = || {
+        let config = CacheConfig { redis_url: Some(url.clone()), pool_max: 2, ..CacheConfig::default() };
+        Cache::new(&config, Namespace::new(2, "test")).unwrap()
+    };
+    let entry = |text: &'static str, made_at: DateTime<Utc>| {
+        Entry::new(Bytes::from_static(text.as_bytes()), made_at, Freshness::Settled, 1)
+    };
+    let (key, now) = (Key::new(&"question", 1), at(NOW));
+    let (here, there, elsewhere) = (cache(), cache(), cache());
+    // An answer is begun; while it is made another is asked for anew, elsewhere, and is there first.
+    let make = async {
+        elsewhere.replace(&key, &entry("new", now + TimeDelta::seconds(1)), now + TimeDelta::seconds(1)).await;
+        Ok::<_, ()>(entry("old", now))
+    };
+    let (made, origin) = here.get_or_make(&key, now, make, |()| None).await.unwrap();
+    assert_eq!((&made.body.plain()[..], origin), (&b"old"[..], Origin::Made));
+    let make = async { Err::<Entry, _>(()) };
+    let (found, origin) = there.get_or_make(&key, now + TimeDelta::seconds(2), make, |()| None).await.unwrap();
+    assert_eq!((&found.body.plain()[..], origin), (&b"new"[..], Origin::Found));
+
+    // The same within one process.
+    let make = async {
+        there.replace(&key, &entry("newest", now + TimeDelta::seconds(9)), now + TimeDelta::seconds(9)).await;
+        Ok::<_, ()>(entry("older", now + TimeDelta::seconds(8)))
+    };
+    let later = Key::new(&"question", 2);
+    there.get_or_make(&later, now + TimeDelta::seconds(8), make, |()| None).await.unwrap();
+    let make = async { Err::<Entry, _>(()) };
+    let (found, _) = there.get_or_make(&key, now + TimeDelta::seconds(10), make, |()| None).await.unwrap();
+    assert_eq!(&found.body.plain()[..], b"newest");
+}
