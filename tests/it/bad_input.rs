@@ -1,4 +1,4 @@
-//! What comes in wrong, row by row: B1 to B14 of the list of bad inputs that the service is held to.
+//! What comes in wrong, row by row of the list of bad inputs that the service is held to.
 //!
 //! | module | rows |
 //! |---|---|
@@ -6,11 +6,13 @@
 //! | `fields` | B7 numbers, B8 timestamps, B9 NUL, B10 long texts, B11 endpoints without end |
 //! | `texts` | B12 texts that mean something to COPY, B14 SQL in every field |
 //! | `parameters` | B13 parameters of every question, B14 SQL in every parameter |
+//! | `answers` | B24 validators and ranges, B25 OTLP, B26 lines of access logs, B27 formulas in CSV |
 //!
 //! Each input is held to more than its status. The answer is a problem in words of this API, without a word of the
 //! database's; nothing was stored; and the next good request is answered as if nothing had been. [`Trial`] sees to that for
 //! every line of every table.
 
+mod answers;
 mod bodies;
 mod fields;
 mod parameters;
