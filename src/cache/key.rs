@@ -55,8 +55,8 @@ impl Key {
         let question = format!("{namespace}:{{{}}}", self.fingerprint);
         Names {
             entry: format!("{question}:g{}", self.generation),
+            lock: format!("{question}:g{}:lock", self.generation),
             last_known: format!("{question}:last"),
-            lock: format!("{question}:lock"),
         }
     }
 }
@@ -66,10 +66,10 @@ impl Key {
 pub(super) struct Names {
     /// The answer, for its shared lifetime.
     pub(super) entry: String,
-    /// The same for a day, whatever the generation: told where Postgres is away.
-    pub(super) last_known: String,
     /// Held by the replica that makes the answer.
     pub(super) lock: String,
+    /// The answer for a day, whatever the generation: told where Postgres is away.
+    pub(super) last_known: String,
 }
 
 #[cfg(test)]

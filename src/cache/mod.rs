@@ -20,6 +20,7 @@
 //! | `encodings` | its compressed forms, each made once |
 //! | `redis` | connections, the budget of time, the breaker |
 //! | `shared` | looking, locking and putting in Redis |
+//! | `turns` | those who want the present state: one answer at a time, and one after it for all who wait |
 //! | `trouble` | whether Postgres is left alone for a moment |
 
 mod breaker;
@@ -30,6 +31,7 @@ mod lifetimes;
 mod redis;
 mod shared;
 mod trouble;
+mod turns;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -48,6 +50,7 @@ use lifetimes::LAST_KNOWN_FOR;
 use redis::Redis;
 use shared::{Look, SharedCopy};
 use trouble::Trouble;
+use turns::Turns;
 
 /// How often a replica looks whether another has made the answer: about what making one takes.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(15);
@@ -107,6 +110,7 @@ pub struct Cache {
     local: moka::future::Cache<Arc<str>, LocalCopy>,
     /// Answers under way, by question and generation.
     flights: moka::future::Cache<(Arc<str>, i64), (Entry, Origin)>,
+    turns: Turns,
     redis: Option<Arc<Redis>>,
     namespace: Namespace,
     lifetimes: Lifetimes,
@@ -156,7 +160,8 @@ impl Cache {
             .build();
         let flights = moka::future::Cache::builder().time_to_live(LANDED_FOR).build();
         let (lifetimes, pool_min) = (config.lifetimes, config.pool_min);
-        Ok(Self { local, flights, redis, namespace, lifetimes, trouble: Trouble::default(), pool_min })
+        let turns = Turns::new();
+        Ok(Self { local, flights, turns, redis, namespace, lifetimes, trouble: Trouble::default(), pool_min })
     }
 
     /// Opens the connections to Redis that are kept open.
@@ -227,13 +232,27 @@ impl Cache {
         })
     }
 
-    /// Puts a new answer in place of whatever is older.
-    pub async fn replace(&self, key: &Key, entry: &Entry, now: DateTime<Utc>) {
-        self.trouble.end();
-        self.keep(key, entry, now).await;
-        if let Some(mut shared) = self.shared(key).await {
-            shared.put(entry, self.lifetimes.shared(entry)).await;
-        }
+    /// An answer that is begun only now, whatever the caches hold, and takes the place of what is older in them.
+    ///
+    /// # Errors
+    /// What `make` returns.
+    pub async fn make_anew<E>(
+        &self,
+        key: &Key,
+        now: DateTime<Utc>,
+        make: impl Future<Output = Result<Entry, E>>,
+    ) -> Result<(Entry, Origin), E> {
+        let make = async {
+            let entry = make.await?;
+            self.trouble.end();
+            self.keep(key, &entry, now).await;
+            if let Some(mut shared) = self.shared(key).await {
+                shared.put(&entry, self.lifetimes.shared(&entry)).await;
+            }
+            Ok(entry)
+        };
+        let (entry, made) = self.turns.take(key.question(), make).await?;
+        Ok((entry, if made { Origin::Made } else { Origin::Found }))
     }
 
     async fn find_or_make<E>(
@@ -243,6 +262,13 @@ impl Cache {
         make: impl Future<Output = Result<Entry, E>>,
         outage: impl Fn(&E) -> Option<Outage>,
     ) -> Result<(Entry, Origin), E> {
+        // Between this caller's first look and here another flight may have landed.
+        if let Some(LocalCopy { entry, arrived_at, .. }) = self.local.get(key.question()).await
+            && entry.generation == key.generation()
+            && self.lifetimes.is_current(&entry, arrived_at, now)
+        {
+            return Ok((entry, Origin::Found));
+        }
         let mut shared = self.shared(key).await;
         if let Some(shared) = &mut shared
             && let Some(entry) = self.await_others(shared, now).await

@@ -74,9 +74,7 @@ impl Stats {
         let key = Key::new(question, generation);
         let make = self.make(question, generation, now, began + ANSWERED_WITHIN);
         let (entry, origin) = if anew {
-            let entry = make.await?;
-            self.cache.replace(&key, &entry, now).await;
-            (entry, Origin::Made)
+            self.cache.make_anew(&key, now, make).await?
         } else {
             self.cache.get_or_make(&key, now, make, outage).await?
         };

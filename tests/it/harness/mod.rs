@@ -94,7 +94,7 @@ impl TestApp {
         let clock = HandSetClock::at(setup.now);
         let config = AppConfig {
             store: StoreConfig { url: database.url().to_owned(), pool_min: 0, pool_max: 6 },
-            cache: CacheConfig { redis_url: setup.redis_url, pool_max: 4, ..CacheConfig::default() },
+            cache: CacheConfig { redis_url: setup.redis_url, pool_min: 2, pool_max: 4, ..CacheConfig::default() },
             ingest: setup.ingest,
             retention: setup.retention,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
