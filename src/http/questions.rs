@@ -115,11 +115,14 @@ fn respond(app: &App, request: &HttpRequest, format: Format, answered: &Answered
     let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     let max_age = app.stats.lifetimes().shared(answered.freshness).as_secs();
     let age = (app.stats.now() - answered.made_at).num_seconds().max(0);
+    // What only some may read is kept by their own browsers, not by caches on the way.
+    let (kept_by, differs_by) =
+        if app.is_private() { ("private", "Authorization, Accept-Encoding") } else { ("public", "Accept-Encoding") };
     response
-        .insert_header((header::CACHE_CONTROL, format!("public, max-age={max_age}")))
+        .insert_header((header::CACHE_CONTROL, format!("{kept_by}, max-age={max_age}")))
         .insert_header((header::ETAG, etag))
         .insert_header((header::AGE, age.to_string()))
-        .insert_header((header::VARY, "Accept-Encoding"))
+        .insert_header((header::VARY, differs_by))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header(("X-Cache", if answered.cache == CacheState::Hit { "hit" } else { "miss" }));
     if unchanged {

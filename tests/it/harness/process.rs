@@ -34,11 +34,12 @@ pub async fn run(database: &Database, arguments: &[&str]) -> Finished {
     }
 }
 
-/// `serve` on a free port, and its address once it says so.
+/// `serve` on a free port and open to anybody, unless `settings` say otherwise, and its address once it says so.
 pub async fn serve(database: &Database, settings: &[(&str, &str)]) -> (Child, String) {
     let mut child = command(&["serve"])
         .env("DATABASE_URL", database.url())
         .env("LISTEN", "127.0.0.1:0")
+        .env("AUTH", "off")
         .envs(settings.iter().copied())
         .stdout(Stdio::piped())
         .spawn()
