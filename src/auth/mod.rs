@@ -97,7 +97,8 @@ impl KeyRing {
     /// A ring without keys; [`run`](Self::run) or [`load`](Self::load) brings them.
     #[must_use]
     pub fn new(store: Arc<Store>) -> Self {
-        Self { store, known: watch::Sender::default(), wanted: Notify::new(), nobody: KeyHash::of("nobody") }
+        let nobody = KeyHash::from_bytes(&[0; 32]).expect("32 bytes are a hash");
+        Self { store, known: watch::Sender::default(), wanted: Notify::new(), nobody }
     }
 
     /// Who presents `presented`.
@@ -127,13 +128,12 @@ impl KeyRing {
         }
     }
 
-    /// What is in memory about a key. The hash is made and compared whatever the key is, and before its form is looked at.
+    /// What is in memory about a key. It is hashed and compared whatever it is, and before its form is looked at.
     fn look_up(&self, presented: &str) -> Found {
-        let hash = KeyHash::of(presented);
         let known = self.known.borrow();
         let prefix = KeyPrefix::at_start_of(presented);
         let held = prefix.and_then(|prefix| known.keys.as_ref()?.get(&prefix));
-        let same = hash.is(held.map_or(&self.nobody, |(hash, _)| hash));
+        let same = held.map_or(&self.nobody, |(hash, _)| hash).is_of(presented);
         match held {
             Some((_, caller)) if same => Found::Holds(caller.clone()),
             Some(_) => Found::Wrong,

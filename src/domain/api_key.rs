@@ -20,6 +20,9 @@ const PREFIX_CHARACTERS: usize = 8;
 /// Characters of a secret: 32 bytes as base64url.
 const SECRET_CHARACTERS: usize = 43;
 
+/// Bytes of a key.
+const KEY_BYTES: usize = MARK.len() + PREFIX_CHARACTERS + 1 + SECRET_CHARACTERS;
+
 /// The alphabet of RFC 4648's base32, in lower case.
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
@@ -104,12 +107,6 @@ impl fmt::Display for KeyPrefix {
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
-    /// The hash of whatever was presented as a key.
-    #[must_use]
-    pub fn of(presented: &str) -> Self {
-        Self(Sha256::digest(presented).into())
-    }
-
     /// A hash as it is stored; `None` if it is none.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
@@ -122,10 +119,21 @@ impl KeyHash {
         &self.0
     }
 
-    /// Whether both are the same, in a time that does not depend on where they differ.
+    /// Whether this is the hash of what was presented as a key, whatever that is, in a time that tells neither where it is
+    /// wrong nor whether its length is: always as many bytes are hashed, and nothing ends early.
     #[must_use]
-    pub fn is(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+    pub fn is_of(&self, presented: &str) -> bool {
+        let bytes = presented.as_bytes();
+        if bytes.is_empty() {
+            return false;
+        }
+        let mut hashed = [0; KEY_BYTES];
+        for (at, byte) in hashed.iter_mut().enumerate() {
+            // Behind the end the first byte again, and without a jump that a processor could guess right or wrong.
+            *byte = bytes[at * usize::from(at < bytes.len())];
+        }
+        let same_hash = Sha256::digest(hashed)[..].ct_eq(&self.0);
+        (same_hash & presented.len().ct_eq(&KEY_BYTES)).into()
     }
 }
 
@@ -166,7 +174,7 @@ impl ApiKey {
     /// What is kept of it.
     #[must_use]
     pub fn hash(&self) -> KeyHash {
-        KeyHash::of(&self.0)
+        KeyHash(Sha256::digest(&self.0).into())
     }
 
     /// The key itself, for the one person who asked for it.
@@ -186,16 +194,22 @@ mod tests {
         assert_eq!(one.reveal().len(), 55);
         assert_ne!((one.reveal(), one.prefix()), (other.reveal(), other.prefix()));
         let parsed = ApiKey::parse(one.reveal()).expect("its form is right");
-        assert!(parsed.hash().is(&one.hash()) && !parsed.hash().is(&other.hash()));
+        assert!(parsed.hash().is_of(one.reveal()) && !parsed.hash().is_of(other.reveal()));
         assert_eq!(one.reveal()[3..11], *one.prefix().as_str());
         assert_eq!(KeyPrefix::parse(one.prefix().as_str()), Some(one.prefix()));
     }
 
     #[test]
-    fn the_hash_is_the_sha_256() {
-        // FIPS 180-4, example of one block: "abc".
-        assert_eq!(KeyHash::of("abc").as_bytes()[..4], [0xba, 0x78, 0x16, 0xbf]);
-        assert!(KeyHash::from_bytes(KeyHash::of("abc").as_bytes()).unwrap().is(&KeyHash::of("abc")));
+    fn a_hash_is_of_its_key_and_of_nothing_else() {
+        let key = ApiKey::generate().unwrap();
+        let text = key.reveal();
+        assert_eq!(key.hash().as_bytes()[..], Sha256::digest(text)[..], "the plain SHA-256, whole");
+        let hash = KeyHash::from_bytes(key.hash().as_bytes()).unwrap();
+        assert!(hash.is_of(text));
+        let cut = &text[..text.len() - 1];
+        for wrong in ["", cut, &format!("{text}x"), &format!("{text}{text}"), &format!("{cut}\0"), &format!(" {cut}")] {
+            assert!(!hash.is_of(wrong), "{wrong:?}");
+        }
         assert!(KeyHash::from_bytes(&[0; 31]).is_none());
     }
 

@@ -7,6 +7,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use endpoint_stats::auth::KeyRing;
@@ -21,19 +22,38 @@ const TRIES: usize = 100_000;
 /// The quantile of the standard normal distribution for p = 0.01, two-sided; t is normal with so many tries.
 const SIGNIFICANT: f64 = 2.576;
 
-/// Each order of three, so that no kind always follows the same other.
+/// Each order of three: drawn by lot, so that no kind follows the same other more often than the others do.
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+
+/// A line of the processor's cache, so that copying one kind is no other work than copying another.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([u8; 64]);
+
+impl Line {
+    fn holding(text: &str) -> Self {
+        let mut line = [0; 64];
+        line[..text.len()].copy_from_slice(text.as_bytes());
+        Self(line)
+    }
+}
 
 /// Welch's t of each two of three kinds of input to `refuse`.
 fn compared(kinds: &[String; 3], refuse: impl Fn(&str)) -> [f64; 3] {
     let mut took: [Vec<f64>; 3] = std::array::from_fn(|_| Vec::with_capacity(TRIES));
-    let mut place = String::with_capacity(256);
+    let lines: [Line; 3] = std::array::from_fn(|kind| Line::holding(&kinds[kind]));
+    let mut random = 1_u64;
     for try_ in 0..TRIES + 1_000 {
-        for kind in ORDERS[try_ % ORDERS.len()] {
-            place.clear();
-            place.push_str(&kinds[kind]);
+        // Knuth's generator; its upper bits are the better ones.
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        for kind in ORDERS[(random >> 33) as usize % ORDERS.len()] {
+            let place = black_box(lines[kind]);
+            // Read whole: a loop of another length would leave the processor's guesses about jumps in another state.
+            let presented = &std::str::from_utf8(&place.0).unwrap()[..kinds[kind].len()];
+            // The copy is done before the clock is read, not while what is measured runs already.
+            fence(Ordering::SeqCst);
             let began = Instant::now();
-            refuse(black_box(&place));
+            refuse(black_box(presented));
             let nanoseconds = began.elapsed().as_nanos() as f64;
             // The first ones warm caches up.
             if try_ >= 1_000 {
