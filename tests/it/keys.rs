@@ -68,6 +68,9 @@ async fn within_five_seconds(what: &str, mut so: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// What is wrong, path, Authorization headers; status, code and WWW-Authenticate of the answer.
+type Case<'c> = (&'c str, &'c str, Vec<String>, u16, &'static str, Option<&'static str>);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_wrong_way_to_ask_is_refused_by_name() {
     let database = Database::create().await;
@@ -81,8 +84,7 @@ async fn every_wrong_way_to_ask_is_refused_by_name() {
     let other = if text.ends_with('A') { "B" } else { "A" };
     let in_query = |parameter: &str| format!("{QUESTION}&{parameter}={text}");
     let (by_key, by_token, by_service) = (in_query("key"), in_query("access_token"), in_query("service"));
-    let cases: Vec<(&str, &str, Vec<String>, u16, &str, Option<&str>)> = vec![
-        // what, path, Authorization headers, status, code, WWW-Authenticate
+    let cases: Vec<Case<'_>> = vec![
         ("no key", QUESTION, vec![], 401, "unauthorized", Some(NOT_GIVEN)),
         ("no key for records", RECORDS, vec![], 401, "unauthorized", Some(NOT_GIVEN)),
         ("another scheme", QUESTION, vec!["Basic dTpw".into()], 401, "unauthorized", Some(NOT_GIVEN)),
