@@ -5,9 +5,9 @@
 //!
 //! Properties:
 //! - A key that is known costs a request one hash and no wait.
-//! - A revoked key is refused within [`RELOADED_EVERY`] and the time of one statement, on every replica: each reloads by itself.
+//! - A revoked key is refused within 2 s and the time of one statement, on every replica: each reloads by itself.
 //! - A key that was just made works in the next request: one that is not known waits for the next load to begin and end. All
-//!   who wait share it, and loads begin at most every [`APART`], so strangers with made-up keys cost Postgres nothing.
+//!   who wait share it, and loads begin at most twice a second, so strangers with made-up keys cost Postgres nothing.
 //! - Revoked keys are not loaded. They and keys that never were take the same way to the same answer.
 //! - Postgres away, the keys known last go on holding.
 //!
