@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::KeyRing;
 use crate::cache::{Cache, CacheConfig, Namespace};
 use crate::domain::Clock;
 use crate::http;
@@ -37,6 +38,8 @@ pub struct AppConfig {
     pub retention: Retention,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Whether requests need an API key.
+    pub auth: bool,
     /// The largest body, bytes.
     pub max_body_bytes: usize,
     /// Whether to run maintenance.
@@ -53,6 +56,7 @@ pub struct Application {
     store: Arc<Store>,
     ingest: Arc<Ingest>,
     stats: Arc<Stats>,
+    keys: Option<Arc<KeyRing>>,
     jobs: Jobs,
     writer: JoinHandle<()>,
     writer_stop: CancellationToken,
@@ -74,6 +78,8 @@ impl Application {
         let jobs = Jobs::new(Arc::clone(&store), clock.clone(), config.retention);
         jobs.synchronise().await.context("the database does not answer as it should")?;
 
+        let keys = if config.auth { Some(key_ring(&store).await) } else { None };
+
         let writer_stop = CancellationToken::new();
         let (ingest, writer) = Ingest::start(Arc::clone(&store), clock.clone(), config.ingest, writer_stop.clone());
         let ingest = Arc::new(ingest);
@@ -90,13 +96,26 @@ impl Application {
             http::App {
                 stats: Arc::clone(&stats),
                 ingest: Arc::clone(&ingest),
+                keys: keys.clone(),
                 max_body_bytes: config.max_body_bytes,
                 stopping: Arc::clone(&stopping),
                 tls: false,
                 runtime: tokio::runtime::Handle::current(),
             },
         )?;
-        Ok(Self { address, server, stopping, store, ingest, stats, jobs, writer, writer_stop, runs_jobs: config.jobs })
+        Ok(Self {
+            address,
+            server,
+            stopping,
+            store,
+            ingest,
+            stats,
+            keys,
+            jobs,
+            writer,
+            writer_stop,
+            runs_jobs: config.jobs,
+        })
     }
 
     /// Where it listens.
@@ -135,9 +154,13 @@ impl Application {
     /// # Errors
     /// Whatever ends the server before it was told to, and records that could not be flushed in time.
     pub async fn run_until(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, stopping, store, jobs, writer, writer_stop, runs_jobs, .. } = self;
+        let Self { server, stopping, store, keys, jobs, writer, writer_stop, runs_jobs, .. } = self;
         let jobs_stop = CancellationToken::new();
         let mut jobs = tokio::spawn(jobs.run(runs_jobs, jobs_stop.clone()));
+
+        // Ends with the jobs: requests that are still being answered have keys too.
+        let keys_stop = jobs_stop.clone();
+        let keys = keys.map(|keys| tokio::spawn(async move { keys.run(keys_stop).await }));
 
         let served = server.until(async move {
             stop.cancelled().await;
@@ -154,6 +177,10 @@ impl Application {
         if tokio::time::timeout(JOBS_END_WITHIN, &mut jobs).await.is_err() {
             jobs.abort();
         }
+        // Cut off between two statements or in one, which only reads: it ends at once.
+        if let Some(keys) = keys {
+            let _ = tokio::time::timeout(JOBS_END_WITHIN, keys).await;
+        }
         // Connections whose work was cut off close by themselves; nobody waits for them longer than for a job.
         let _ = tokio::time::timeout(JOBS_END_WITHIN, store.close()).await;
         served?;
@@ -163,4 +190,19 @@ impl Application {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// The API keys, as far as Postgres tells them now; their loop asks again.
+async fn key_ring(store: &Arc<Store>) -> Arc<KeyRing> {
+    let keys = Arc::new(KeyRing::new(Arc::clone(store)));
+    if let Err(error) = keys.load().await {
+        tracing::error!(error = %error, "API keys could not be loaded yet");
+    }
+    if keys.is_empty() {
+        tracing::warn!(
+            "there is no API key yet, so nobody may ask or send anything; `endpoint-stats keys create --scope ingest` \
+             and `--scope read` make keys, which work at once"
+        );
+    }
+    keys
 }

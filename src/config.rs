@@ -183,11 +183,11 @@ pub struct ServeOptions {
     #[arg(long, env, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
-    /// Whether requests need an API key. Keys come with a later version: for now only `off` starts
-    #[arg(long, env, default_value = "off", value_name = "WHETHER")]
+    /// Whether requests need an API key; `endpoint-stats keys create` makes keys
+    #[arg(long, env, default_value = "required", value_name = "WHETHER")]
     pub auth: Auth,
 
-    /// Listen on an address that is not loopback although anyone who reaches it may read and write
+    /// With --auth off: listen on an address that is not loopback although anyone who reaches it may read and write
     #[arg(long)]
     pub i_know_auth_is_off: bool,
 
@@ -228,15 +228,10 @@ impl ServeOptions {
     /// # Errors
     /// One that says what to do instead.
     pub fn validate(&self) -> anyhow::Result<()> {
-        if self.auth == Auth::Required {
+        if self.auth == Auth::Off && !self.listen.ip().is_loopback() && !self.i_know_auth_is_off {
             bail!(
-                "AUTH=required needs API keys, which this version does not have yet; on loopback start with AUTH=off"
-            );
-        }
-        if !self.listen.ip().is_loopback() && !self.i_know_auth_is_off {
-            bail!(
-                "{} can be reached from other machines, and without API keys anyone there may read and write; listen on \
-                 127.0.0.1 behind a proxy that knows its clients, or add --i-know-auth-is-off",
+                "{} can be reached from other machines, and with AUTH=off anyone there may read and write; leave AUTH at \
+                 required, listen on 127.0.0.1, or add --i-know-auth-is-off",
                 self.listen
             );
         }

@@ -13,6 +13,7 @@
 //! | [`cache`] | finished answers, in the process and in Redis |
 //! | [`ingest`] | from the bytes of a body to the answer after `COMMIT` |
 //! | [`stats`] | questions and their answers: ranking, overview, one endpoint, days |
+//! | [`auth`] | who is asking: API keys, checked in memory |
 //! | [`jobs`] | maintenance: fold, refresh, partitions |
 //! | [`http`] | the table of routes, bounded bodies, statuses, headers, the page at `/` |
 //! | [`app`] | all of it put together, run, and stopped in the right order |
@@ -24,7 +25,7 @@
 //! Arrows go one way. Each module uses only what stands to its right:
 //!
 //! ```text
-//! main → cli → app → http → { stats, ingest, jobs } → { store, cache } → domain
+//! main → cli → app → http → { auth, stats, ingest, jobs } → { store, cache } → domain
 //!
 //!        access_log → domain     config: plain data     embedded: stands alone
 //! ```
@@ -54,6 +55,7 @@
 
 pub mod access_log;
 pub mod app;
+pub mod auth;
 pub mod cache;
 pub mod cli;
 pub mod config;

@@ -1,10 +1,11 @@
 //! The command line: `endpoint-stats <command>`.
 //!
-//! Owns: options, output for people, exit codes (0 well, 1 an error, 2 wrong use; `verify` 1 for a difference). Uses: `app`
-//! and what it is made of.
+//! Owns: options, output for people, exit codes (0 well, 1 an error, 2 wrong use; `verify` 1 for a difference, `keys
+//! revoke` 1 where there is no such key). Uses: `app` and what it is made of.
 
 mod demo;
 mod import;
+mod keys;
 mod serve;
 mod table;
 mod top;
@@ -42,6 +43,8 @@ enum Command {
     Top(Box<top::TopCommand>),
     /// Compare the rollups with the raw requests; silent where they agree, exit code 1 where they do not
     Verify(verify::VerifyCommand),
+    /// Make, list and revoke API keys
+    Keys(keys::KeysCommand),
     /// Everything at once, with a Postgres of its own and a month of made-up traffic
     Demo(demo::DemoCommand),
 }
@@ -64,6 +67,7 @@ pub async fn run() -> ExitCode {
         Command::Import(command) => command.run().await.map(|()| ExitCode::SUCCESS),
         Command::Top(command) => command.run().await.map(|()| ExitCode::SUCCESS),
         Command::Verify(command) => command.run().await,
+        Command::Keys(command) => command.run().await,
         Command::Demo(command) => {
             log_to_stdout("warn");
             command.run().await.map(|()| ExitCode::SUCCESS)

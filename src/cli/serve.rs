@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::stop_on_signal;
 use crate::app::{AppConfig, Application};
-use crate::config::{CacheOptions, DataOptions, DatabaseOptions, ServeOptions, Switch};
+use crate::config::{Auth, CacheOptions, DataOptions, DatabaseOptions, ServeOptions, Switch};
 use crate::domain::Clock;
 
 #[derive(Args)]
@@ -22,12 +22,13 @@ pub(super) struct ServeCommand {
 impl ServeCommand {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         self.serve.validate()?;
+        let auth = if self.serve.auth == Auth::Required { "required" } else { "off" };
         // Heard from the beginning: a service told to stop while it starts should stop.
         let stop = stop_on_signal()?;
         let build = Application::build(self.config()?, Clock::system());
         // Starting may take long: another replica that migrates is waited for. Cut off, a migration is rolled back.
         let Some(application) = stop.run_until_cancelled(build).await.transpose()? else { return Ok(()) };
-        tracing::info!(address = %application.address(), auth = "off", "serving");
+        tracing::info!(address = %application.address(), auth, "serving");
         application.run_until(stop).await
     }
 
@@ -38,6 +39,7 @@ impl ServeCommand {
             ingest: self.data.ingest(),
             retention: self.data.retention(),
             listen: self.serve.listen,
+            auth: self.serve.auth == Auth::Required,
             max_body_bytes: usize::try_from(self.serve.max_body_bytes)?,
             jobs: self.serve.jobs == Switch::On,
             migrate: self.serve.migrate == Switch::On,

@@ -3,6 +3,7 @@
 //! Owns: parsing and arithmetic. Uses: nothing of this crate, no database, no network, no files. A value that exists has
 //! been parsed, so the modules to the left need not look again.
 
+mod api_key;
 mod batch;
 mod clock;
 mod counters;
@@ -16,6 +17,7 @@ mod record;
 mod route;
 mod window;
 
+pub use api_key::{ApiKey, InvalidScope, KeyHash, KeyPrefix, Scope};
 pub use batch::{Batch, BatchRecord};
 pub use clock::{Clock, HandSetClock};
 pub use counters::Counters;

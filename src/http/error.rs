@@ -9,7 +9,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header;
 use serde::Serialize;
 
-use crate::domain::InvalidWindow;
+use crate::domain::{InvalidWindow, Scope};
 use crate::ingest::{FlushFailure, IngestError, InvalidBody};
 use crate::stats::StatsError;
 use crate::store::StoreError;
@@ -35,6 +35,10 @@ pub(super) enum ApiError {
     KeyHeld,
     QueueFull,
     Stopping,
+    Unauthorized { presented: bool },
+    Forbidden { wanted: Scope },
+    KeyInUrl,
+    TwoAuthorizations,
     NoSuchPage,
     NoSuchEndpoint,
     MethodNotAllowed { allow: &'static str },
@@ -186,6 +190,43 @@ impl ApiError {
                 "This replica is shutting down. Nothing was stored.",
                 RETRY_SOON,
             ),
+            Self::Unauthorized { presented: false } => told(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "An API key is needed",
+                "The request has no header `Authorization: Bearer <key>`.".to_owned(),
+                "Send your API key in that header; the operator of the service makes keys with `endpoint-stats keys create`.",
+            ),
+            // Wrong, revoked and never made are one case, here and in the time it takes: a stranger learns nothing.
+            Self::Unauthorized { presented: true } => told(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "The API key is not valid",
+                "The key in the header Authorization is mistyped, was revoked, or belongs to another installation.".to_owned(),
+                "Check that the whole key is sent, or ask the operator of the service for a new one.",
+            ),
+            Self::Forbidden { wanted } => told(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "The API key does not allow this",
+                format!("This resource needs a key of the scope {} or admin.", wanted.name()),
+                "Use a key of that scope; the operator of the service makes keys with `endpoint-stats keys create`.",
+            ),
+            Self::KeyInUrl => told(
+                StatusCode::BAD_REQUEST,
+                "key-in-url",
+                "Keys do not belong in addresses",
+                "The query string holds an API key or a parameter meant for one. Addresses are kept in logs and histories."
+                    .to_owned(),
+                "Send the key in the header `Authorization: Bearer <key>`. If it was a real key, have it revoked and replaced.",
+            ),
+            Self::TwoAuthorizations => told(
+                StatusCode::BAD_REQUEST,
+                "two-authorizations",
+                "There are two Authorization headers",
+                "Which of the keys should count is not clear.".to_owned(),
+                "Send the header Authorization once.",
+            ),
             Self::NoSuchPage => told(
                 StatusCode::NOT_FOUND,
                 "not-found",
@@ -258,6 +299,15 @@ impl ApiError {
         match self {
             Self::MethodNotAllowed { allow } => {
                 response.insert_header((header::ALLOW, *allow));
+            }
+            // RFC 6750, section 3: an error is named only where a token was given.
+            Self::Unauthorized { presented } => {
+                let challenge = if *presented {
+                    "Bearer realm=\"endpoint-stats\", error=\"invalid_token\""
+                } else {
+                    "Bearer realm=\"endpoint-stats\""
+                };
+                response.insert_header((header::WWW_AUTHENTICATE, challenge));
             }
             Self::UnsupportedEncoding => {
                 response.insert_header((header::ACCEPT_ENCODING, "gzip, zstd"));

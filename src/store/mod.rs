@@ -9,6 +9,7 @@
 //!   caller that went away), the connection is closed: nobody finds it in the middle of somebody else's statement.
 //! - One question is one statement, so one snapshot.
 
+mod api_keys;
 mod copy;
 mod endpoints;
 mod error;
@@ -31,6 +32,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgConnection, PgPool, Postgres};
 
+pub use api_keys::{HeldKey, ListedKey};
 pub use endpoints::EndpointCaps;
 pub use error::StoreError;
 pub use flush::{BatchKey, BatchOutcome, FlushBatch, RequestRow};

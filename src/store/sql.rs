@@ -11,12 +11,15 @@ pub struct Statement {
 
 pub(super) const ADVANCE_STATE: Statement =
     Statement { file: "advance_state.sql", sql: include_str!("../../sql/advance_state.sql") };
+pub(super) const API_KEYS: Statement = Statement { file: "api_keys.sql", sql: include_str!("../../sql/api_keys.sql") };
 pub(super) const BTREE_DDL: Statement =
     Statement { file: "btree_ddl.sql", sql: include_str!("../../sql/btree_ddl.sql") };
 pub(super) const CLAIM_KEYS: Statement =
     Statement { file: "claim_keys.sql", sql: include_str!("../../sql/claim_keys.sql") };
 pub(super) const COPY_REQUESTS: Statement =
     Statement { file: "copy_requests.sql", sql: include_str!("../../sql/copy_requests.sql") };
+pub(super) const CREATE_API_KEY: Statement =
+    Statement { file: "create_api_key.sql", sql: include_str!("../../sql/create_api_key.sql") };
 pub(super) const DAILY: Statement = Statement { file: "daily.sql", sql: include_str!("../../sql/daily.sql") };
 pub(super) const DAYS_WITHOUT_BTREE: Statement =
     Statement { file: "days_without_btree.sql", sql: include_str!("../../sql/days_without_btree.sql") };
@@ -27,6 +30,8 @@ pub(super) const ENSURE_DAYS: Statement =
 pub(super) const ENDPOINTS_OF_SERVICE: Statement =
     Statement { file: "endpoints_of_service.sql", sql: include_str!("../../sql/endpoints_of_service.sql") };
 pub(super) const FOLD: Statement = Statement { file: "fold.sql", sql: include_str!("../../sql/fold.sql") };
+pub(super) const HELD_API_KEYS: Statement =
+    Statement { file: "held_api_keys.sql", sql: include_str!("../../sql/held_api_keys.sql") };
 pub(super) const INSERT_DELTAS: Statement =
     Statement { file: "insert_deltas.sql", sql: include_str!("../../sql/insert_deltas.sql") };
 pub(super) const INSERT_REQUESTS: Statement =
@@ -50,6 +55,8 @@ pub(super) const REQUESTS_NEWEST: Statement =
     Statement { file: "requests_newest.sql", sql: include_str!("../../sql/requests_newest.sql") };
 pub(super) const REQUESTS_SLOWEST: Statement =
     Statement { file: "requests_slowest.sql", sql: include_str!("../../sql/requests_slowest.sql") };
+pub(super) const REVOKE_API_KEY: Statement =
+    Statement { file: "revoke_api_key.sql", sql: include_str!("../../sql/revoke_api_key.sql") };
 pub(super) const SERIES_HOURS: Statement =
     Statement { file: "series_hours.sql", sql: include_str!("../../sql/series_hours.sql") };
 pub(super) const SERIES_MINUTES: Statement =
@@ -68,15 +75,18 @@ pub(super) const VERIFY_ROLLUPS: Statement =
 /// Every statement, for the test that prepares each against the migrated schema.
 pub const ALL: &[Statement] = &[
     ADVANCE_STATE,
+    API_KEYS,
     BTREE_DDL,
     CLAIM_KEYS,
     COPY_REQUESTS,
+    CREATE_API_KEY,
     DAILY,
     DAYS_WITHOUT_BTREE,
     ENDPOINT_TOTALS,
     ENSURE_DAYS,
     ENDPOINTS_OF_SERVICE,
     FOLD,
+    HELD_API_KEYS,
     INSERT_DELTAS,
     INSERT_REQUESTS,
     KEYS_WITH_PREFIX,
@@ -89,6 +99,7 @@ pub const ALL: &[Statement] = &[
     REQUESTS_FAILED,
     REQUESTS_NEWEST,
     REQUESTS_SLOWEST,
+    REVOKE_API_KEY,
     SERIES_HOURS,
     SERIES_MINUTES,
     SERVICES,

@@ -8,6 +8,7 @@
 //! | `questions` | every answer over HTTP: figures, windows, filters, forms, headers, and one snapshot while data comes in |
 //! | `cache` | what the caches may save and what they must never change: replicas, garbage, Redis away, late data |
 //! | `histogram` | the latency histogram adds up in Postgres as it does in Rust |
+//! | `keys` | who is let in: scopes, refusals and their time, keys made and revoked while it runs, Postgres away |
 //! | `layers` | each module uses only what stands to its right on the map of `lib.rs` |
 //! | `import` | logs and records go in whole, once, with rejects named by line; also after kills and when a file has grown |
 //! | `readme` | the README's options and their defaults, commands and links are the program's |
@@ -24,6 +25,7 @@ mod harness;
 mod histogram;
 mod import;
 mod ingest;
+mod keys;
 mod layers;
 mod model;
 mod questions;

@@ -18,13 +18,17 @@ async fn help(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The commands that `--help` lists.
-async fn commands() -> BTreeSet<String> {
-    let help = help(&["--help"]).await;
-    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+/// The commands that `--help` lists; below `command`, if one is given that has some.
+async fn commands_of(command: &[&str]) -> BTreeSet<String> {
+    let help = help(&[command, &["--help"]].concat()).await;
+    let list = help.split("Commands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap();
     // A command stands two spaces in; what wraps from the line before stands further in.
     let names = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     names.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
+async fn commands() -> BTreeSet<String> {
+    commands_of(&[]).await
 }
 
 /// What stands between `mark` and the next `]`, up to an `=`.
@@ -33,9 +37,10 @@ fn bracketed(text: &str, mark: &str) -> String {
     inside.split('=').next().unwrap_or_default().trim().to_owned()
 }
 
-/// The options of a command as its `--help` describes them.
+/// The options of a command, such as `serve` or `keys create`, as its `--help` describes them.
 async fn described(command: &str) -> BTreeSet<Described> {
-    let help = help(&[command, "--help"]).await;
+    let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+    let help = help(&words).await;
     let mut options: Vec<String> = Vec::new();
     for line in help.lines() {
         // An option begins six spaces in with its two dashes; whatever follows is told of it.
@@ -110,6 +115,9 @@ async fn the_table_of_options_is_what_help_says() {
     let mut program = BTreeSet::new();
     for command in commands().await.iter().filter(|command| *command != "help") {
         program.extend(described(command).await);
+        for below in commands_of(&[command]).await.iter().filter(|below| *below != "help") {
+            program.extend(described(&format!("{command} {below}")).await);
+        }
     }
     assert!(program.len() > 40, "help was read: {program:?}");
     let readme = in_the_table();

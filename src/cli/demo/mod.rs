@@ -143,6 +143,7 @@ impl DemoCommand {
             ingest: data.ingest(),
             retention: data.retention(),
             listen,
+            auth: false,
             max_body_bytes: 16 << 20,
             jobs: true,
             migrate: true,

@@ -55,6 +55,7 @@ pub struct Setup {
     pub ingest: IngestConfig,
     pub retention: Retention,
     pub redis_url: Option<String>,
+    pub auth: bool,
 }
 
 impl Default for Setup {
@@ -73,6 +74,7 @@ impl Default for Setup {
                 hours: Some(chrono::TimeDelta::days(400)),
             },
             redis_url: None,
+            auth: false,
         }
     }
 }
@@ -98,6 +100,7 @@ impl TestApp {
             ingest: setup.ingest,
             retention: setup.retention,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            auth: setup.auth,
             max_body_bytes: setup.max_body_bytes,
             jobs: false,
             migrate: false,

@@ -34,24 +34,40 @@ pub async fn run(database: &Database, arguments: &[&str]) -> Finished {
     }
 }
 
-/// `serve` on a free port, and its address once it says so.
+/// `serve` on a free port and open to anybody, unless `settings` say otherwise, and its address once it says so.
 pub async fn serve(database: &Database, settings: &[(&str, &str)]) -> (Child, String) {
+    let (child, address, _) = serve_and_log(database, settings).await;
+    (child, address)
+}
+
+/// The same, and what it has logged so far, line by line; complete once the sender's side is gone with the process.
+pub async fn serve_and_log(
+    database: &Database,
+    settings: &[(&str, &str)],
+) -> (Child, String, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let mut child = command(&["serve"])
         .env("DATABASE_URL", database.url())
         .env("LISTEN", "127.0.0.1:0")
+        .env("AUTH", "off")
         .envs(settings.iter().copied())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (log, logged) = tokio::sync::mpsc::unbounded_channel();
     let address = loop {
         let line = lines.next_line().await.unwrap().expect("serve says where it listens");
         let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+        let _ = log.send(line);
         if let Some(address) = event["address"].as_str() {
             break address.to_owned();
         }
     };
     // Somebody must go on reading, or the process would wait for room in the pipe.
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    (child, format!("http://{address}"))
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = lines.next_line().await {
+            let _ = log.send(line);
+        }
+    });
+    (child, format!("http://{address}"), logged)
 }

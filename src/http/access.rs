@@ -1,0 +1,100 @@
+//! Who may ask what: a tier of the table of routes lets a request in, or answers it itself.
+//!
+//! A refused request is answered before anything of its body is read. What was presented as a key is never logged and never
+//! repeated in an answer.
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header;
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{Error, HttpMessage as _, HttpRequest};
+
+use super::App;
+use super::error::ApiError;
+use super::unread::refuse;
+use crate::auth::{Caller, Refusal};
+use crate::domain::{KeyPrefix, Scope};
+
+/// Parameters that other services take keys by.
+const KEY_PARAMETERS: [&str; 9] =
+    ["key", "api_key", "apikey", "api-key", "token", "access_token", "auth", "authorization", "bearer"];
+
+/// Lets those in whose key allows `wanted`; the [`Caller`] found is in the extensions of the request.
+pub(super) async fn need(
+    wanted: Scope,
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    match admit(wanted, request.request()).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.call(request).await
+        }
+        Err(error) => {
+            let (request, payload) = request.into_parts();
+            let response = refuse(&error, payload);
+            Ok(ServiceResponse::new(request, response))
+        }
+    }
+}
+
+async fn admit(wanted: Scope, request: &HttpRequest) -> Result<Caller, ApiError> {
+    // Present wherever there are routes: `serve` puts it there.
+    let app = request.app_data::<Data<App>>().ok_or(ApiError::Internal)?;
+    let Some(keys) = &app.keys else { return Ok(Caller::anonymous()) };
+    if has_key_in_query(request.query_string()) {
+        return Err(ApiError::KeyInUrl);
+    }
+    let Some(presented) = presented(request)? else { return Err(ApiError::Unauthorized { presented: false }) };
+    let caller = keys.check(presented).await.map_err(|refusal| match refusal {
+        Refusal::Invalid => ApiError::Unauthorized { presented: true },
+        Refusal::Unavailable => ApiError::Unavailable,
+    })?;
+    if caller.scope.allows(wanted) { Ok(caller) } else { Err(ApiError::Forbidden { wanted }) }
+}
+
+/// What stands behind `Bearer` in the header Authorization; `None` if there is no such header or it has another scheme.
+fn presented(request: &HttpRequest) -> Result<Option<&str>, ApiError> {
+    let mut values = request.headers().get_all(header::AUTHORIZATION);
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(ApiError::TwoAuthorizations);
+    }
+    // A header that is not ASCII holds no key, whatever its scheme.
+    let value = value.to_str().unwrap_or("Bearer ?");
+    let (scheme, token) = value.trim().split_once(' ').unwrap_or_default();
+    Ok(scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim()))
+}
+
+/// Whether a query string holds a key, or a parameter that is meant for one. Addresses are kept in histories and in the logs
+/// of every proxy on the way, so such a key is no secret any more.
+fn has_key_in_query(query: &str) -> bool {
+    url::form_urlencoded::parse(query.as_bytes()).any(|(name, value)| {
+        KEY_PARAMETERS.iter().any(|parameter| name.eq_ignore_ascii_case(parameter))
+            || [name, value].iter().any(|text| KeyPrefix::at_start_of(text.trim()).is_some())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_in_a_query_is_found_however_it_is_written() {
+        for query in [
+            "key=x",
+            "API_KEY=",
+            "window=1h&access_token=x",
+            "service=es_abcdefgh_secret",
+            "route=%65s_abcdefgh_secret",
+            "service=+es_abcdefgh_secret",
+            "es_abcdefgh_secret",
+        ] {
+            assert!(has_key_in_query(query), "{query}");
+        }
+        for query in ["", "service=es_search", "route=/es_/keys", "by=p95&window=1h", "service=monkey"] {
+            assert!(!has_key_in_query(query), "{query}");
+        }
+    }
+}
