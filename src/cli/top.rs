@@ -10,7 +10,7 @@ use crate::cache::{Cache, CacheConfig};
 use crate::config::DatabaseOptions;
 use crate::domain::{Clock, Method, Order, Service, Span, WindowRequest};
 use crate::stats::{Format, Question, RankingQuery, Stats};
-use crate::store::{EndpointFilter, Store};
+use crate::store::{EndpointFilter, Source, Store};
 
 /// The form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -85,7 +85,8 @@ impl TopCommand {
         let stats = Stats::new(store, Cache::new(&CacheConfig::default())?, Clock::system());
         let text = match self.format {
             OutputFormat::Table => {
-                format!("{}\n", table::table(&stats.ranking(&query).await?, table::width())).into_bytes()
+                format!("{}\n", table::table(&stats.ranking(&query, Source::Primary).await?, table::width()))
+                    .into_bytes()
             }
             OutputFormat::Csv => stats.ask(&Question::Ranking(query, Format::Csv), true).await?.body.to_vec(),
             OutputFormat::Json => {

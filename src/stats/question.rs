@@ -12,6 +12,7 @@ use super::{
 };
 use crate::cache::Entry;
 use crate::domain::{Fingerprint, Freshness};
+use crate::store::Source;
 
 /// What can be asked. Equal questions have equal keys, however they were written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -48,7 +49,7 @@ pub struct Answered {
     pub body: Bytes,
     /// Identifies what it says, whether it came from a cache or not.
     pub fingerprint: Fingerprint,
-    /// When it was made.
+    /// The instant it speaks for.
     pub made_at: DateTime<Utc>,
     /// How soon it can change.
     pub freshness: Freshness,
@@ -57,18 +58,18 @@ pub struct Answered {
 }
 
 impl Stats {
-    /// Answers `question`; with `anew`, from the database whatever the caches hold, and refills them.
+    /// Answers `question`; with `anew`, from the primary whatever the caches hold, and refills them.
     ///
     /// # Errors
     /// [`StatsError`]; errors are not cached.
     pub async fn ask(&self, question: &Question, anew: bool) -> Result<Answered, Arc<StatsError>> {
         let key = format!("{}:{question:?}", self.generation());
         let (entry, hit) = if anew {
-            let entry = self.make(question).await?;
+            let entry = self.make(question, Source::Primary).await?;
             self.cache.replace(&key, &entry).await;
             (entry, false)
         } else {
-            self.cache.get_or_make(&key, self.make(question)).await?
+            self.cache.get_or_make(&key, self.make(question, Source::ReplicaIfGood)).await?
         };
         let Entry { body, fingerprint, made_at, freshness } = entry;
         let (body, cache) = if hit { (body, CacheState::Hit) } else { (said_to_be_new(&body), CacheState::Miss) };
@@ -76,46 +77,46 @@ impl Stats {
     }
 
     /// Makes the answer. A failure of the database is logged here, once however many clients wait.
-    async fn make(&self, question: &Question) -> Result<Entry, StatsError> {
-        let made = self.answer(question).await;
+    async fn make(&self, question: &Question, source: Source) -> Result<Entry, StatsError> {
+        let made = self.answer(question, source).await;
         if let Err(StatsError::Store(error)) = &made {
             tracing::error!(error = %error, "a question was not answered");
         }
         made
     }
 
-    async fn answer(&self, question: &Question) -> Result<Entry, StatsError> {
-        let now = self.now();
-        let (body, window) = match question {
+    async fn answer(&self, question: &Question, source: Source) -> Result<Entry, StatsError> {
+        let (body, window, through) = match question {
             Question::Ranking(query, format) => {
-                let answer = self.ranking(query).await?;
+                let answer = self.ranking(query, source).await?;
                 let body = if *format == Format::Csv { answer.to_csv() } else { json(&answer) };
-                (body, answer.window)
+                (body, answer.window, answer.data_through)
             }
             Question::Daily(query, format) => {
-                let answer = self.daily(query).await?;
+                let answer = self.daily(query, source).await?;
                 let body = if *format == Format::Csv { answer.to_csv() } else { json(&answer) };
-                (body, answer.window)
+                (body, answer.window, answer.data_through)
             }
             Question::Overview(query) => {
-                let answer = self.overview(query).await?;
-                (json(&answer), answer.window)
+                let answer = self.overview(query, source).await?;
+                (json(&answer), answer.window, answer.data_through)
             }
             Question::Endpoint(query) => {
-                let answer = self.endpoint(query).await?;
-                (json(&answer), answer.window)
+                let answer = self.endpoint(query, source).await?;
+                (json(&answer), answer.window, answer.data_through)
             }
             Question::Series(query) => {
-                let answer = self.series(query).await?;
-                (json(&answer), answer.window)
+                let answer = self.series(query, source).await?;
+                (json(&answer), answer.window, answer.data_through)
             }
             Question::Requests(query) => {
-                let answer = self.requests(query).await?;
-                (json(&answer), answer.window)
+                let answer = self.requests(query, source).await?;
+                (json(&answer), answer.window, answer.data_through)
             }
         };
         let WindowRead { from, to } = window;
-        Ok(Entry::new(Bytes::from(body), now, Freshness::of(from, to, now)))
+        // What a replica has not seen yet makes an answer older, and an hour that has just ended one that still changes.
+        Ok(Entry::new(Bytes::from(body), through, Freshness::of(from, to, through)))
     }
 }
 

@@ -18,7 +18,7 @@ use endpoint_stats::cache::CacheConfig;
 use endpoint_stats::domain::HandSetClock;
 use endpoint_stats::ingest::IngestConfig;
 use endpoint_stats::jobs::{Jobs, Retention};
-use endpoint_stats::store::{EndpointCaps, Store, StoreConfig};
+use endpoint_stats::store::{EndpointCaps, ReplicaConfig, Store, StoreConfig};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -54,6 +54,7 @@ pub struct Setup {
     pub ingest: IngestConfig,
     pub retention: Retention,
     pub redis_url: Option<String>,
+    pub replica: Option<ReplicaConfig>,
 }
 
 impl Default for Setup {
@@ -72,6 +73,7 @@ impl Default for Setup {
                 hours: Some(chrono::TimeDelta::days(400)),
             },
             redis_url: None,
+            replica: None,
         }
     }
 }
@@ -93,6 +95,7 @@ impl TestApp {
         let clock = HandSetClock::at(setup.now);
         let config = AppConfig {
             store: StoreConfig { url: database.url().to_owned(), pool_min: 0, pool_max: 6 },
+            replica: setup.replica,
             cache: CacheConfig { redis_url: setup.redis_url, pool_max: 4, ..CacheConfig::default() },
             ingest: setup.ingest,
             retention: setup.retention,
