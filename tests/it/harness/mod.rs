@@ -8,6 +8,7 @@ pub mod compressed;
 pub mod data;
 pub mod process;
 pub mod servers;
+pub mod standby;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
