@@ -37,6 +37,9 @@ const REPLICA_ANSWER: Duration = Duration::from_millis(1_500);
 /// How long a replica that failed is left alone. Then the beat asks it first, so that no question waits for one that hangs.
 const REST: Duration = Duration::from_secs(5);
 
+/// How long after the start a replica may show no beat, or an old one, without a word in the log: the first is on its way.
+const FIRST_BEAT: Duration = Duration::from_secs(5);
+
 /// How far a beat may be ahead of this process' clock, which follows the primary's every ten seconds.
 const AHEAD: TimeDelta = TimeDelta::seconds(1);
 
@@ -98,6 +101,7 @@ pub(super) struct Replica {
     pool: PgPool,
     max_lag: TimeDelta,
     clock: Clock,
+    started: Instant,
     standing: Mutex<Standing>,
     /// Which database the primary says it is; `None` until the first beat.
     installation: Mutex<Option<String>>,
@@ -117,6 +121,7 @@ impl Replica {
             pool: pool(options, config.pool_min, config.pool_max, DATED),
             max_lag: config.max_lag,
             clock,
+            started: Instant::now(),
             standing: Mutex::new(Standing::Good),
             installation: Mutex::default(),
         })
@@ -181,6 +186,9 @@ impl Replica {
         let lag = shown.beat_at.map(|beat_at| self.clock.now() - beat_at);
         let ours = shown.installation == primary;
         let near = lag.is_some_and(|lag| (-AHEAD..=self.max_lag).contains(&lag));
+        if !near && self.started.elapsed() < FIRST_BEAT {
+            return None;
+        }
         let before = self.stands(if ours && near { Standing::Good } else { Standing::Unfit });
         match (before, ours && near) {
             (Standing::Good | Standing::Away(_), false) if !ours => {

@@ -22,6 +22,9 @@ const AHEAD: TimeDelta = TimeDelta::seconds(2);
 /// How far behind a replica may be: the usual.
 const MAX_LAG: TimeDelta = TimeDelta::seconds(10);
 
+/// Whether there has been a beat.
+const BEATS: &str = "SELECT count(*) FROM replication_beat WHERE beat_at > '-infinity'";
+
 /// A service with a replica.
 struct Scene {
     pair: MutexGuard<'static, Pair>,
@@ -286,8 +289,7 @@ async fn another_database_is_not_taken_for_a_replica() {
     let minute_ago = (Utc::now() - TimeDelta::minutes(1)).to_rfc3339();
     app.accept(&[record(&minute_ago, "/a", 5.0)]).await;
     // The other one is in use too, so its beats go on. Copies of one template name the same installation.
-    let beats = "SELECT count(*) FROM replication_beat WHERE beat_at > '-infinity'";
-    until("the service beats", async || app.database.number(beats).await == 1).await;
+    until("the service beats", async || app.database.number(BEATS).await == 1).await;
     other.execute("UPDATE rollup_state SET installation = gen_random_uuid()").await;
     for limit in 1..5 {
         other.execute("UPDATE replication_beat SET beat_at = clock_timestamp()").await;
@@ -321,8 +323,7 @@ async fn the_program_asks_its_replica_also_without_jobs() {
         answer.json::<Value>().await.unwrap()["total"]["requests"].as_i64().unwrap()
     };
     accept(3).await;
-    let beats = "SELECT count(*) FROM replication_beat WHERE beat_at > '-infinity'";
-    until("the service beats", async || database.number(beats).await == 1).await;
+    until("the service beats", async || database.number(BEATS).await == 1).await;
     pair.catch_up().await;
     pair.pause().await;
     accept(2).await;
@@ -331,6 +332,66 @@ async fn the_program_asks_its_replica_also_without_jobs() {
     pair.resume().await;
     until("the replica follows", async || ask("max-age=0").await == 5).await;
     drop(child);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lag_is_told_once_when_it_begins_and_once_when_it_ends() {
+    let pair = pair().await;
+    let database = Database::on(pair.primary_url()).await;
+    let url = pair.replica_url(&database);
+    let settings = [("DATABASE_READ_URL", url.as_str()), ("DATABASE_READ_MAX_LAG", "4s"), ("JOBS", "off")];
+    let (_child, address, log) = process::serve_logged(&database, &settings).await;
+    let told = |words: &str| log.lock().unwrap().iter().filter(|line| line.contains(words)).count();
+    let client = http_client();
+    let asked = AtomicU32::new(1);
+    let ask = async || {
+        let limit = 1 + asked.fetch_add(1, Ordering::Relaxed) % 1_000;
+        let url = format!("{address}/api/v1/endpoints/top?window=2h&limit={limit}");
+        assert_eq!(client.get(url).send().await.unwrap().status(), StatusCode::OK);
+    };
+    until("the service beats", async || database.number(BEATS).await == 1).await;
+    pair.catch_up().await;
+    ask().await;
+    pair.pause().await;
+    until("the lag is told", async || {
+        ask().await;
+        told("too far behind") > 0
+    })
+    .await;
+    for _ in 0..20 {
+        ask().await;
+    }
+    pair.resume().await;
+    until("its end is told", async || {
+        ask().await;
+        told("answers questions again") > 0
+    })
+    .await;
+    for _ in 0..20 {
+        ask().await;
+    }
+    assert_eq!((told("too far behind"), told("answers questions again"), told("failed")), (1, 1, 0), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_replica_hangs_stops_well() {
+    let Scene { pair, app, .. } = Scene::start().await;
+    pair.freeze();
+    let began = Instant::now();
+    app.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    pair.thaw();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_beat_from_the_future_is_replaced() {
+    let database = Arc::new(Database::create().await);
+    let itself = replica(database.url().to_owned());
+    let _app = TestApp::on(Arc::clone(&database), setup(Some(itself))).await;
+    // As after a failover to a machine whose clock is an hour behind.
+    database.execute("UPDATE replication_beat SET beat_at = clock_timestamp() + interval '1 hour'").await;
+    let present = "SELECT count(*) FROM replication_beat WHERE beat_at <= clock_timestamp()";
+    until("the beat is of the present", async || database.number(present).await == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

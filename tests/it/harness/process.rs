@@ -1,6 +1,7 @@
 //! The real binary.
 
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -36,6 +37,12 @@ pub async fn run(database: &Database, arguments: &[&str]) -> Finished {
 
 /// `serve` on a free port, and its address once it says so.
 pub async fn serve(database: &Database, settings: &[(&str, &str)]) -> (Child, String) {
+    let (child, address, _) = serve_logged(database, settings).await;
+    (child, address)
+}
+
+/// The same, and the lines of its log as they come.
+pub async fn serve_logged(database: &Database, settings: &[(&str, &str)]) -> (Child, String, Arc<Mutex<Vec<String>>>) {
     let mut child = command(&["serve"])
         .env("DATABASE_URL", database.url())
         .env("LISTEN", "127.0.0.1:0")
@@ -52,6 +59,12 @@ pub async fn serve(database: &Database, settings: &[(&str, &str)]) -> (Child, St
         }
     };
     // Somebody must go on reading, or the process would wait for room in the pipe.
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    (child, format!("http://{address}"))
+    let log: Arc<Mutex<Vec<String>>> = Arc::default();
+    let written = Arc::clone(&log);
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = lines.next_line().await {
+            written.lock().unwrap().push(line);
+        }
+    });
+    (child, format!("http://{address}"), log)
 }
