@@ -146,9 +146,9 @@ impl Jobs {
         self.store.prepare_days(&days, (now - SETTLING).date_naive()).await
     }
 
-    /// Keeps the clock, the horizons and the date of a read replica right, and, where `maintain` says so, runs every job at its time, until `stop`; a job
-    /// that is running ends its piece. Each job has a loop of its own: building an index for minutes must not keep deltas
-    /// from being folded.
+    /// Keeps the clock, the horizons and the date of a read replica right, and, where `maintain` says so, runs every job at
+    /// its time, until `stop`; a job that is running ends its piece. Each job has a loop of its own: building an index for
+    /// minutes must not keep deltas from being folded.
     pub async fn run(self, maintain: bool, stop: CancellationToken) {
         let maintenance = async {
             if maintain {
