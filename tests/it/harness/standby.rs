@@ -15,8 +15,9 @@ use super::servers::{Database, connect, sibling, start_postgres};
 const MAX_CONNECTIONS: u16 = 100;
 
 /// Runs "$@" for as long as standard input stays open. QUIT needs no goodwill of sessions; a server that is frozen gets it
-/// when it goes on.
+/// when it goes on. The kernel sends HUP to a group that loses its parent while one of it is frozen.
 const SUPERVISOR: &str = r#"
+trap '' HUP
 "$@" & server=$!
 cat >/dev/null
 children=$(ps -A -o pid= -o ppid= | awk -v server=$server '$2 == server { print $1 }')
