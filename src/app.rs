@@ -16,7 +16,7 @@ use crate::http;
 use crate::ingest::{Ingest, IngestConfig};
 use crate::jobs::{Jobs, Retention};
 use crate::stats::Stats;
-use crate::store::{self, Store, StoreConfig};
+use crate::store::{self, ReplicaConfig, Store, StoreConfig};
 
 /// How long the writer may take to flush what waits. With the 25 s that requests have and twice [`JOBS_END_WITHIN`], less
 /// than the 45 s that the README asks for.
@@ -30,6 +30,8 @@ const JOBS_END_WITHIN: Duration = Duration::from_secs(3);
 pub struct AppConfig {
     /// The database.
     pub store: StoreConfig,
+    /// A read replica for the questions.
+    pub replica: Option<ReplicaConfig>,
     /// The caches.
     pub cache: CacheConfig,
     /// What is taken in.
@@ -74,7 +76,11 @@ impl Application {
                 tracing::info!(migration, "migrated");
             }
         }
-        let store = Arc::new(Store::new(&config.store)?);
+        let store = Store::new(&config.store)?;
+        let store = Arc::new(match &config.replica {
+            Some(replica) => store.with_replica(replica, clock.clone())?,
+            None => store,
+        });
         let jobs = Jobs::new(Arc::clone(&store), clock.clone(), config.retention);
         jobs.synchronise().await.context("the database does not answer as it should")?;
 

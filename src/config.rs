@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use crate::cache::{CacheConfig, Lifetimes};
 use crate::ingest::IngestConfig;
 use crate::jobs::Retention;
-use crate::store::{EndpointCaps, StoreConfig};
+use crate::store::{EndpointCaps, ReplicaConfig, StoreConfig};
 
 /// The database.
 #[derive(Args, Clone)]
@@ -55,6 +55,34 @@ impl DatabaseOptions {
             pool_min: self.database_pool_min,
             pool_max: self.database_pool_max,
         })
+    }
+}
+
+/// A read replica of the database.
+#[derive(Args, Clone)]
+pub struct ReplicaOptions {
+    /// Address of a read replica of the database, which questions are asked while it is near enough; without it all go to
+    /// the database itself
+    #[arg(long, env, hide_env_values = true, value_name = "URL")]
+    pub database_read_url: Option<String>,
+
+    /// How far behind the read replica may be; at least 2s, since its state is dated once a second
+    #[arg(long, env, default_value = "10s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub database_read_max_lag: Duration,
+}
+
+impl ReplicaOptions {
+    /// What the store needs for the replica of `store`, which gets as many connections; `None` without one.
+    ///
+    /// # Errors
+    /// For a lag that would never let it answer.
+    pub fn replica(&self, store: &StoreConfig) -> anyhow::Result<Option<ReplicaConfig>> {
+        let Some(url) = self.database_read_url.clone().filter(|url| !url.is_empty()) else { return Ok(None) };
+        if self.database_read_max_lag < Duration::from_secs(2) {
+            bail!("DATABASE_READ_MAX_LAG must be at least 2s: a replica's state is dated once a second");
+        }
+        let max_lag = limited(self.database_read_max_lag).unwrap_or(TimeDelta::MAX);
+        Ok(Some(ReplicaConfig { url, pool_min: store.pool_min, pool_max: store.pool_max, max_lag }))
     }
 }
 

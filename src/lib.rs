@@ -46,7 +46,8 @@
 //! waits for the one that works. Found nowhere, one statement of [`store`] returns the counters of every endpoint over the
 //! window: whole days from the materialized view, hours around them, minutes at the edges, and the deltas not folded yet, all
 //! in one snapshot. They are ranked here, and the answer becomes bytes once. [`domain::Freshness`] of the window decides how
-//! long they may be kept.
+//! long they may be kept. A read replica answers where there is one and it is near enough ([`store::Source`]); the answer then
+//! speaks for the instant up to which the replica has everything.
 //!
 //! **A tick.** [`jobs::Jobs::run`] wakes, tries the advisory lock of its job, and skips if another replica has it. A fold moves
 //! deltas into minutes and hours and notes which closed days changed; a refresh brings the daily view up to date if a day has

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::stop_on_signal;
 use crate::app::{AppConfig, Application};
-use crate::config::{Auth, CacheOptions, DataOptions, DatabaseOptions, ServeOptions, Switch};
+use crate::config::{Auth, CacheOptions, DataOptions, DatabaseOptions, ReplicaOptions, ServeOptions, Switch};
 use crate::domain::Clock;
 
 #[derive(Args)]
@@ -13,6 +13,8 @@ pub(super) struct ServeCommand {
     serve: ServeOptions,
     #[command(flatten)]
     database: DatabaseOptions,
+    #[command(flatten)]
+    replica: ReplicaOptions,
     #[command(flatten)]
     cache: CacheOptions,
     #[command(flatten)]
@@ -33,8 +35,10 @@ impl ServeCommand {
     }
 
     fn config(&self) -> anyhow::Result<AppConfig> {
+        let store = self.database.store()?;
         Ok(AppConfig {
-            store: self.database.store()?,
+            replica: self.replica.replica(&store)?,
+            store,
             cache: self.cache.cache(),
             ingest: self.data.ingest(),
             retention: self.data.retention(),

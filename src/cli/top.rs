@@ -10,7 +10,7 @@ use crate::cache::{Cache, CacheConfig, Namespace};
 use crate::config::DatabaseOptions;
 use crate::domain::{Clock, Method, Order, Service, Span, WindowRequest};
 use crate::stats::{Format, Question, RankingQuery, Stats};
-use crate::store::{EndpointFilter, Store, schema_version};
+use crate::store::{EndpointFilter, Source, Store, schema_version};
 
 /// The form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -89,7 +89,8 @@ impl TopCommand {
         );
         let text = match self.format {
             OutputFormat::Table => {
-                format!("{}\n", table::table(&stats.ranking(&query).await?, table::width())).into_bytes()
+                format!("{}\n", table::table(&stats.ranking(&query, Source::Primary).await?, table::width()))
+                    .into_bytes()
             }
             OutputFormat::Csv => stats.ask(&Question::Ranking(query, Format::Csv), true).await?.body.plain().to_vec(),
             OutputFormat::Json => {

@@ -38,6 +38,10 @@ const PARTITIONS_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Days made ahead: a week in which nobody needs to notice that the job fails.
 const DAYS_AHEAD: u64 = 7;
 
+/// How often the primary is given an instant that read replicas are dated by; so an answer of theirs is about so much older
+/// than it would have to be.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+
 /// How long after its end a day is left alone before it gets its btree, since late records still come in.
 const SETTLING: TimeDelta = TimeDelta::hours(1);
 
@@ -142,16 +146,34 @@ impl Jobs {
         self.store.prepare_days(&days, (now - SETTLING).date_naive()).await
     }
 
-    /// Keeps the clock and the horizons right, and, where `maintain` says so, runs every job at its time, until `stop`; a job
-    /// that is running ends its piece. Each job has a loop of its own: building an index for minutes must not keep deltas
-    /// from being folded.
+    /// Keeps the clock, the horizons and the date of a read replica right, and, where `maintain` says so, runs every job at
+    /// its time, until `stop`; a job that is running ends its piece. Each job has a loop of its own: building an index for
+    /// minutes must not keep deltas from being folded.
     pub async fn run(self, maintain: bool, stop: CancellationToken) {
         let maintenance = async {
             if maintain {
                 tokio::join!(self.refresh_loop(&stop), self.partitions_loop(&stop));
             }
         };
-        tokio::join!(self.fold_loop(maintain, &stop), maintenance);
+        // A beat may be cut off anywhere.
+        tokio::join!(self.fold_loop(maintain, &stop), maintenance, stop.run_until_cancelled(self.beat_loop()));
+    }
+
+    /// A loop of its own: waiting behind a fold would make every replica look older than it is.
+    async fn beat_loop(&self) {
+        let mut ticks = every(BEAT_EVERY);
+        let mut failing = false;
+        while self.store.has_replica() {
+            ticks.tick().await;
+            let (beat, ()) = tokio::join!(self.store.beat(), self.store.look_at_replica());
+            match &beat {
+                // Told once, not every second.
+                Err(error) if !failing => tracing::error!(error = %error, "read replicas cannot be dated"),
+                Ok(()) if failing => tracing::info!("read replicas are dated again"),
+                Ok(()) | Err(_) => {}
+            }
+            failing = beat.is_err();
+        }
     }
 
     async fn refresh_loop(&self, stop: &CancellationToken) {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::figures::Figures;
 use super::{CacheState, Named, Stats, StatsError, WindowRead, csv};
 use crate::domain::{PERCENTILE_ERROR, Step, Window, WindowRequest};
-use crate::store::EndpointFilter;
+use crate::store::{EndpointFilter, Source};
 
 /// Days asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,22 +52,23 @@ impl Stats {
     ///
     /// # Errors
     /// [`StatsError`].
-    pub async fn daily(&self, query: &DailyQuery) -> Result<DailyAnswer, StatsError> {
+    pub async fn daily(&self, query: &DailyQuery, source: Source) -> Result<DailyAnswer, StatsError> {
         let now = self.now();
         let window = query.window.at(now)?.widened_to(Step::Day);
         let (from, to) = (window.from().date_naive(), window.to().date_naive());
-        let found = self.store.daily(from, to, &query.filter, query.limit).await?;
-        let rows = found.rows.into_iter().map(|row| {
+        let found = self.store.daily(from, to, &query.filter, query.limit, source).await?;
+        let through = found.through(now);
+        let rows = found.found.rows.into_iter().map(|row| {
             let start = row.day.and_time(chrono::NaiveTime::MIN).and_utc();
             DailyAnswerRow {
                 day: row.day,
                 endpoint: Named::new(row.id, &row.endpoint),
-                figures: Figures::of(&row.counters, Window::step(start, Step::Day).elapsed_seconds(now)),
+                figures: Figures::of(&row.counters, Window::step(start, Step::Day).elapsed_seconds(through)),
             }
         });
         Ok(DailyAnswer {
             window: window.into(),
-            data_through: now,
+            data_through: through,
             percentile_error: PERCENTILE_ERROR,
             cache: CacheState::Miss,
             rows: rows.collect(),

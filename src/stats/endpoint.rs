@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::figures::Figures;
 use super::{CacheState, Named, Stats, StatsError, WindowRead};
 use crate::domain::{Counters, EndpointId, PERCENTILE_ERROR, Step, Window, WindowRequest};
-use crate::store::{EndpointFilter, RawOrder};
+use crate::store::{EndpointFilter, RawOrder, Source};
 
 /// The most steps of a series: the minutes of two days.
 const MAX_STEPS: i64 = 2_900;
@@ -133,18 +133,19 @@ impl Stats {
     ///
     /// # Errors
     /// [`StatsError`].
-    pub async fn endpoint(&self, query: &EndpointQuery) -> Result<EndpointAnswer, StatsError> {
+    pub async fn endpoint(&self, query: &EndpointQuery, source: Source) -> Result<EndpointAnswer, StatsError> {
         let now = self.now();
         let window = query.window.at(now)?;
         let filter = EndpointFilter { id: Some(query.id), ..EndpointFilter::default() };
-        let found = self.store.endpoint_totals(&[window], &filter).await?.into_iter().next();
-        let found = found.ok_or(StatsError::NoSuchEndpoint)?;
-        let seconds = found.seconds(now);
+        let found = self.store.endpoint_totals(&[window], &filter, source).await?;
+        let through = found.through(now);
+        let found = found.found.into_iter().next().ok_or(StatsError::NoSuchEndpoint)?;
+        let seconds = found.seconds(through);
         let (id, endpoint, counters) = found.endpoints.first().ok_or(StatsError::NoSuchEndpoint)?;
         Ok(EndpointAnswer {
             endpoint: Named::new(*id, endpoint),
             window: WindowRead { from: found.from, to: found.to },
-            data_through: now,
+            data_through: through,
             percentile_error: PERCENTILE_ERROR,
             cache: CacheState::Miss,
             figures: Figures::of(counters, seconds),
@@ -157,7 +158,7 @@ impl Stats {
     ///
     /// # Errors
     /// [`StatsError`].
-    pub async fn series(&self, query: &SeriesQuery) -> Result<SeriesAnswer, StatsError> {
+    pub async fn series(&self, query: &SeriesQuery, source: Source) -> Result<SeriesAnswer, StatsError> {
         let now = self.now();
         let asked = query.window.at(now)?;
         let step = query.step.unwrap_or_else(|| self.fitting_step(asked));
@@ -166,7 +167,9 @@ impl Stats {
         if steps > MAX_STEPS {
             return Err(StatsError::TooManySteps(steps));
         }
-        let found = self.store.series(query.id, window, step).await?.ok_or(StatsError::NoSuchEndpoint)?;
+        let found = self.store.series(query.id, window, step, source).await?;
+        let through = found.through(now);
+        let found = found.found.ok_or(StatsError::NoSuchEndpoint)?;
         if let Some(since) = found.minutes_since.filter(|since| step < Step::Hour && window.from() < *since) {
             return Err(StatsError::FinerThanKept(since));
         }
@@ -175,9 +178,9 @@ impl Stats {
         let mut points = Vec::with_capacity(usize::try_from(steps).unwrap_or_default());
         let mut start = window.from();
         // A step that has not begun is left out, unless a client with a fast clock has sent records of it.
-        while start < window.to() && (start <= now || seen.peek().is_some()) {
+        while start < window.to() && (start <= through || seen.peek().is_some()) {
             let counters = seen.next_if(|point| point.start == start).map_or(&nothing, |point| &point.counters);
-            let seconds = Window::step(start, step).elapsed_seconds(now);
+            let seconds = Window::step(start, step).elapsed_seconds(through);
             points.push(Point { start, figures: Figures::of(counters, seconds) });
             start += step.length();
         }
@@ -185,7 +188,7 @@ impl Stats {
             endpoint: Named::new(query.id, &found.endpoint),
             window: window.into(),
             step: step.name(),
-            data_through: now,
+            data_through: through,
             percentile_error: PERCENTILE_ERROR,
             cache: CacheState::Miss,
             points,
@@ -196,16 +199,17 @@ impl Stats {
     ///
     /// # Errors
     /// [`StatsError`].
-    pub async fn requests(&self, query: &RequestsQuery) -> Result<RequestsAnswer, StatsError> {
+    pub async fn requests(&self, query: &RequestsQuery, source: Source) -> Result<RequestsAnswer, StatsError> {
         let now = self.now();
         let window = query.window.at(now)?;
-        let found = self.store.raw_requests(query.id, window, query.by, query.limit).await?;
-        let found = found.ok_or(StatsError::NoSuchEndpoint)?;
+        let found = self.store.raw_requests(query.id, window, query.by, query.limit, source).await?;
+        let through = found.through(now);
+        let found = found.found.ok_or(StatsError::NoSuchEndpoint)?;
         Ok(RequestsAnswer {
             endpoint: Named::new(query.id, &found.endpoint),
             window: window.into(),
             raw_since: found.raw_since,
-            data_through: now,
+            data_through: through,
             cache: CacheState::Miss,
             requests: found
                 .requests

@@ -9,7 +9,7 @@ use super::figures::{Figures, rounded};
 use super::ranking::Total;
 use super::{CacheState, Stats, StatsError, WindowRead};
 use crate::domain::{Counters, PERCENTILE_ERROR, WindowRequest};
-use crate::store::{EndpointFilter, WindowTotals};
+use crate::store::{EndpointFilter, Source, WindowTotals};
 
 /// An overview asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -54,12 +54,13 @@ impl Stats {
     ///
     /// # Errors
     /// [`StatsError`].
-    pub async fn overview(&self, query: &OverviewQuery) -> Result<OverviewAnswer, StatsError> {
+    pub async fn overview(&self, query: &OverviewQuery, source: Source) -> Result<OverviewAnswer, StatsError> {
         let now = self.now();
         let window = query.window.at(now)?;
-        let found = self.store.endpoint_totals(&[window], &query.filter).await?.into_iter().next();
-        let found = found.unwrap_or_else(|| WindowTotals::empty(window));
-        let seconds = found.seconds(now);
+        let found = self.store.endpoint_totals(&[window], &query.filter, source).await?;
+        let through = found.through(now);
+        let found = found.found.into_iter().next().unwrap_or_else(|| WindowTotals::empty(window));
+        let seconds = found.seconds(through);
 
         let mut all = Counters::default();
         let mut services: BTreeMap<&str, (u64, Counters)> = BTreeMap::new();
@@ -76,7 +77,7 @@ impl Stats {
         let total = |endpoints, counters: &Counters| Total { endpoints, figures: Figures::of(counters, seconds) };
         Ok(OverviewAnswer {
             window: WindowRead { from: found.from, to: found.to },
-            data_through: now,
+            data_through: through,
             percentile_error: PERCENTILE_ERROR,
             cache: CacheState::Miss,
             total: total(found.endpoints.len() as u64, &all),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::cache::{Body, Entry, Key, Origin, Outage};
 use crate::domain::{Fingerprint, Freshness};
-use crate::store::StoreError;
+use crate::store::{Source, StoreError};
 
 /// How long a question may take, of the 5 s that its request has in all.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(4_700);
@@ -53,7 +53,7 @@ pub struct Answered {
     pub body: Body,
     /// Identifies what it says, whenever it was made and whether it came from a cache or not.
     pub etag: Fingerprint,
-    /// When it was made.
+    /// The instant it speaks for.
     pub made_at: DateTime<Utc>,
     /// How soon it can change.
     pub freshness: Freshness,
@@ -64,7 +64,7 @@ pub struct Answered {
 }
 
 impl Stats {
-    /// Answers `question`; with `anew`, from the database whatever the caches hold, and refills them.
+    /// Answers `question`; with `anew`, from the primary whatever the caches hold, and refills them.
     ///
     /// # Errors
     /// [`StatsError`]; errors are not cached.
@@ -72,7 +72,9 @@ impl Stats {
         let began = Instant::now();
         let (now, generation) = (self.now(), self.generation());
         let key = Key::new(question, generation);
-        let make = self.make(question, generation, now, began + ANSWERED_WITHIN);
+        // The present state is promised, and only the primary has it.
+        let source = if anew { Source::Primary } else { Source::ReplicaIfGood };
+        let make = self.make(question, source, generation, began + ANSWERED_WITHIN);
         let (entry, origin) = if anew {
             self.cache.make_anew(&key, now, make).await?
         } else {
@@ -91,11 +93,11 @@ impl Stats {
     async fn make(
         &self,
         question: &Question,
+        source: Source,
         generation: i64,
-        now: DateTime<Utc>,
         deadline: Instant,
     ) -> Result<Entry, StatsError> {
-        let made = tokio::time::timeout_at(deadline.into(), self.answer(question, generation, now))
+        let made = tokio::time::timeout_at(deadline.into(), self.answer(question, source, generation))
             .await
             .unwrap_or(Err(StatsError::Store(StoreError::TimedOut)));
         if let Err(StatsError::Store(error)) = &made {
@@ -104,38 +106,40 @@ impl Stats {
         made
     }
 
-    async fn answer(&self, question: &Question, generation: i64, now: DateTime<Utc>) -> Result<Entry, StatsError> {
-        let (body, window) = match question {
+    async fn answer(&self, question: &Question, source: Source, generation: i64) -> Result<Entry, StatsError> {
+        let (body, window, through) = match question {
             Question::Ranking(query, format) => {
-                let answer = self.ranking(query).await?;
+                let answer = self.ranking(query, source).await?;
                 let body = if *format == Format::Csv { answer.to_csv() } else { json(&answer) };
-                (body, answer.window)
+                (body, answer.window, answer.data_through)
             }
             Question::Daily(query, format) => {
-                let answer = self.daily(query).await?;
+                let answer = self.daily(query, source).await?;
                 let body = if *format == Format::Csv { answer.to_csv() } else { json(&answer) };
-                (body, answer.window)
+                (body, answer.window, answer.data_through)
             }
             Question::Overview(query) => {
-                let answer = self.overview(query).await?;
-                (json(&answer), answer.window)
+                let answer = self.overview(query, source).await?;
+                (json(&answer), answer.window, answer.data_through)
             }
             Question::Endpoint(query) => {
-                let answer = self.endpoint(query).await?;
-                (json(&answer), answer.window)
+                let answer = self.endpoint(query, source).await?;
+                (json(&answer), answer.window, answer.data_through)
             }
             Question::Series(query) => {
-                let answer = self.series(query).await?;
-                (json(&answer), answer.window)
+                let answer = self.series(query, source).await?;
+                (json(&answer), answer.window, answer.data_through)
             }
             Question::Requests(query) => {
-                let answer = self.requests(query).await?;
-                (json(&answer), answer.window)
+                let answer = self.requests(query, source).await?;
+                (json(&answer), answer.window, answer.data_through)
             }
         };
         let WindowRead { from, to } = window;
         let etag = fingerprint_of_content(&body);
-        Ok(Entry::new(Bytes::from(body), now, Freshness::of(from, to, now), generation).tagged(etag))
+        // What a replica has not seen yet makes an answer older, and an hour that has just ended one that still changes.
+        let freshness = Freshness::of(from, to, through);
+        Ok(Entry::new(Bytes::from(body), through, freshness, generation).tagged(etag))
     }
 }
 

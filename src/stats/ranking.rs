@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::figures::{Figures, rounded};
 use super::{CacheState, Named, Stats, StatsError, WindowRead, csv};
 use crate::domain::{Counters, Endpoint, EndpointId, Order, PERCENTILE_ERROR, Window, WindowRequest};
-use crate::store::{EndpointFilter, WindowTotals};
+use crate::store::{EndpointFilter, Source, WindowTotals};
 
 /// A ranking asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -92,14 +92,16 @@ impl Stats {
     ///
     /// # Errors
     /// [`StatsError`].
-    pub async fn ranking(&self, query: &RankingQuery) -> Result<RankingAnswer, StatsError> {
+    pub async fn ranking(&self, query: &RankingQuery, source: Source) -> Result<RankingAnswer, StatsError> {
         let now = self.now();
         let window = query.window.at(now)?;
         let windows: Vec<Window> =
             std::iter::once(window).chain(query.compare_previous.then(|| window.previous(now))).collect();
-        let mut totals = self.store.endpoint_totals(&windows, &query.filter).await?.into_iter();
+        let totals = self.store.endpoint_totals(&windows, &query.filter, source).await?;
+        let through = totals.through(now);
+        let mut totals = totals.found.into_iter();
         let current = totals.next().unwrap_or_else(|| WindowTotals::empty(window));
-        Ok(answer(query, current, totals.next(), now))
+        Ok(answer(query, current, totals.next(), through))
     }
 }
 
@@ -107,13 +109,13 @@ fn answer(
     query: &RankingQuery,
     current: WindowTotals,
     previous: Option<WindowTotals>,
-    now: DateTime<Utc>,
+    through: DateTime<Utc>,
 ) -> RankingAnswer {
-    let seconds = current.seconds(now);
+    let seconds = current.seconds(through);
     let window = WindowRead { from: current.from, to: current.to };
     let previous_window = previous.as_ref().map(|previous| WindowRead { from: previous.from, to: previous.to });
     let mut before = previous.map(|previous| {
-        let seconds = previous.seconds(now);
+        let seconds = previous.seconds(through);
         let figures = |(rank, (id, _, counters)): (u64, Ranked)| {
             (id, Previous { rank, figures: Figures::of(&counters, seconds) })
         };
@@ -148,7 +150,7 @@ fn answer(
         by: query.by.name(),
         window,
         previous_window,
-        data_through: now,
+        data_through: through,
         percentile_error: PERCENTILE_ERROR,
         cache: CacheState::Miss,
         total: Total { endpoints, figures: Figures::of(&total, seconds) },

@@ -17,6 +17,7 @@ mod flush;
 mod maintenance;
 mod migrations;
 mod questions;
+mod replica;
 mod rows;
 pub mod sql;
 mod verify;
@@ -41,6 +42,7 @@ pub use migrations::{MigrationError, migrate, schema_version};
 pub use questions::{
     Daily, DailyRow, EndpointFilter, RawOrder, RawRequest, RawRequests, Series, SeriesPoint, WindowTotals,
 };
+pub use replica::{Dated, ReplicaConfig, Source};
 pub use verify::{Difference, VerifiedDays};
 
 /// Longest wait for a connection, dialling included.
@@ -65,8 +67,8 @@ pub struct StoreConfig {
 
 /// An address of a database that is none. It is not repeated, since it may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("DATABASE_URL is not an address of a Postgres database")]
-pub struct InvalidDatabaseUrl;
+#[error("{0} is not an address of a Postgres database")]
+pub struct InvalidDatabaseUrl(&'static str);
 
 /// From when on the finer data is kept; `None`: from the beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,6 +91,8 @@ struct State {
 /// The database.
 pub struct Store {
     pool: PgPool,
+    /// Answers questions where it is good enough.
+    replica: Option<replica::Replica>,
     /// Days that have a partition, as far as this process knows.
     known_days: Mutex<HashSet<NaiveDate>>,
     state: RwLock<State>,
@@ -100,35 +104,19 @@ impl Store {
     /// # Errors
     /// [`InvalidDatabaseUrl`].
     pub fn new(config: &StoreConfig) -> Result<Self, InvalidDatabaseUrl> {
-        let options = PgConnectOptions::from_str(&config.url)
-            .map_err(|_| InvalidDatabaseUrl)?
-            .application_name("endpoint-stats")
-            .options([
-                ("statement_timeout", STATEMENT),
-                ("timezone", "UTC"),
-                // A replica that is frozen or cut off in the middle of a transaction loses it, and with it the locks that others
-                // wait for: after ten seconds if the line is up, after some twenty if it is not.
-                ("idle_in_transaction_session_timeout", "10000"),
-                ("tcp_keepalives_idle", "10"),
-                ("tcp_keepalives_interval", "5"),
-                ("tcp_keepalives_count", "2"),
-                ("tcp_user_timeout", "20000"),
-                // Compiling a statement takes longer than the longest question.
-                ("jit", "off"),
-                // `$6 IS NULL OR endpoint_id = $6` uses the right index only when planned for the values at hand.
-                ("plan_cache_mode", "force_custom_plan"),
-            ]);
-        let pool = PgPoolOptions::new()
-            .min_connections(config.pool_min)
-            .max_connections(config.pool_max)
-            .acquire_timeout(CONNECT)
-            .connect_lazy_with(options);
-        Ok(Self { pool, known_days: Mutex::default(), state: RwLock::default() })
+        let options = connection(&config.url, STATEMENT).ok_or(InvalidDatabaseUrl("DATABASE_URL"))?;
+        let pool = pool(options, config.pool_min, config.pool_max, CONNECT);
+        Ok(Self { pool, replica: None, known_days: Mutex::default(), state: RwLock::default() })
     }
 
     /// Closes every connection, waiting for those in use.
     pub async fn close(&self) {
-        self.pool.close().await;
+        let replica = async {
+            if let Some(replica) = &self.replica {
+                replica.close().await;
+            }
+        };
+        tokio::join!(self.pool.close(), replica);
     }
 
     /// The horizons as this process last saw them.
@@ -150,24 +138,54 @@ impl Store {
     }
 
     async fn lease(&self) -> Result<Lease, StoreError> {
-        // sqlx bounds the wait in its queue and the dialling, but not the ping of a connection that lay idle.
-        let connection = tokio::time::timeout(CONNECT + Duration::from_millis(200), self.pool.acquire())
-            .await
-            .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))?;
-        match connection.map_err(StoreError::from) {
-            Ok(connection) => Ok(Lease(Some(connection))),
-            // Whatever keeps us out (a database that lets nobody in, a password that is being changed), it is not the
-            // statement's fault, and nothing was done.
-            Err(StoreError::Unexpected(error)) => Err(StoreError::Unavailable(error)),
-            Err(error) => Err(error),
-        }
+        Lease::of(&self.pool, CONNECT).await
     }
+}
+
+/// How every connection is made: the settings of its session, and with `statement` the milliseconds that a statement may
+/// take. `None` if the address is none.
+fn connection(url: &str, statement: &str) -> Option<PgConnectOptions> {
+    Some(PgConnectOptions::from_str(url).ok()?.application_name("endpoint-stats").options([
+        ("statement_timeout", statement),
+        ("timezone", "UTC"),
+        // A replica that is frozen or cut off in the middle of a transaction loses it, and with it the locks that others
+        // wait for: after ten seconds if the line is up, after some twenty if it is not.
+        ("idle_in_transaction_session_timeout", "10000"),
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "2"),
+        ("tcp_user_timeout", "20000"),
+        // Compiling a statement takes longer than the longest question.
+        ("jit", "off"),
+        // `$6 IS NULL OR endpoint_id = $6` uses the right index only when planned for the values at hand.
+        ("plan_cache_mode", "force_custom_plan"),
+    ]))
+}
+
+/// Connections to come; a wait for one, dialling included, ends after `patience`.
+fn pool(options: PgConnectOptions, min: u32, max: u32, patience: Duration) -> PgPool {
+    PgPoolOptions::new().min_connections(min).max_connections(max).acquire_timeout(patience).connect_lazy_with(options)
 }
 
 /// A connection on loan: closed when dropped, unless given back.
 struct Lease(Option<PoolConnection<Postgres>>);
 
 impl Lease {
+    /// Takes a connection out of a pool whose patience is `patience`.
+    async fn of(pool: &PgPool, patience: Duration) -> Result<Self, StoreError> {
+        // sqlx bounds the wait in its queue and the dialling, but not the ping of a connection that lay idle.
+        let connection = tokio::time::timeout(patience + Duration::from_millis(200), pool.acquire())
+            .await
+            .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))?;
+        match connection.map_err(StoreError::from) {
+            Ok(connection) => Ok(Self(Some(connection))),
+            // Whatever keeps us out (a database that lets nobody in, a password that is being changed), it is not the
+            // statement's fault, and nothing was done.
+            Err(StoreError::Unexpected(error)) => Err(StoreError::Unavailable(error)),
+            Err(error) => Err(error),
+        }
+    }
+
     fn connection(&mut self) -> &mut PgConnection {
         // Present until `give_back` or `drop`, both of which end the lease.
         self.0.as_mut().expect("a lease has its connection")

@@ -4,7 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use super::{ANSWER, Store, StoreError, rows, sql, within};
+use super::{ANSWER, Dated, Source, Store, StoreError, rows, sql, within};
 use crate::domain::{Counters, Endpoint, EndpointId, Method, Service, Step, Window, elapsed_seconds};
 
 /// Which endpoints a question is about.
@@ -129,23 +129,14 @@ impl Store {
         &self,
         windows: &[Window],
         filter: &EndpointFilter,
-    ) -> Result<Vec<WindowTotals>, StoreError> {
+        source: Source,
+    ) -> Result<Dated<Vec<WindowTotals>>, StoreError> {
         let from: Vec<DateTime<Utc>> = windows.iter().map(|window| window.from()).collect();
         let to: Vec<DateTime<Utc>> = windows.iter().map(|window| window.to()).collect();
-        let found = self.fetch_all(filtered(sqlx::query(sql::ENDPOINT_TOTALS.sql).bind(from).bind(to), filter)).await?;
-        let mut totals: Vec<WindowTotals> = Vec::with_capacity(windows.len());
-        for row in &found {
-            let ordinal: i64 = row.try_get("ordinal")?;
-            if totals.len() < usize::try_from(ordinal).unwrap_or(usize::MAX) {
-                let (from, to) = (row.try_get("window_from")?, row.try_get("window_to")?);
-                totals.push(WindowTotals { from, to, endpoints: Vec::new() });
-            }
-            let (Some((id, endpoint)), Some(total)) = (rows::numbered_endpoint(row)?, totals.last_mut()) else {
-                continue;
-            };
-            total.endpoints.push((id, endpoint, counters_if_any(row)?.unwrap_or_default()));
-        }
-        Ok(totals)
+        let query = || filtered(sqlx::query(sql::ENDPOINT_TOTALS.sql).bind(from.clone()).bind(to.clone()), filter);
+        let known = |found: &[PgRow]| filter.id.is_none() || names_an_endpoint(found);
+        let found = self.fetch_all(source, query, known).await?;
+        Ok(found.try_map(|found| totals(&found))?)
     }
 
     /// The counters of the endpoints picked by UTC day, `[from, to)`; at most `limit` rows.
@@ -158,22 +149,20 @@ impl Store {
         to: NaiveDate,
         filter: &EndpointFilter,
         limit: u32,
-    ) -> Result<Daily, StoreError> {
-        let query = filtered(sqlx::query(sql::DAILY.sql).bind(from).bind(to), filter).bind(i64::from(limit));
-        let rows = self
-            .fetch_all(query)
-            .await?
-            .iter()
-            .map(|row| {
-                Ok(DailyRow {
-                    day: row.try_get("day")?,
-                    id: EndpointId(row.try_get("endpoint_id")?),
-                    endpoint: rows::endpoint(row)?,
-                    counters: rows::counters(row)?,
-                })
+        source: Source,
+    ) -> Result<Dated<Daily>, StoreError> {
+        let query = || filtered(sqlx::query(sql::DAILY.sql).bind(from).bind(to), filter).bind(i64::from(limit));
+        let day = |row: &PgRow| {
+            Ok(DailyRow {
+                day: row.try_get("day")?,
+                id: EndpointId(row.try_get("endpoint_id")?),
+                endpoint: rows::endpoint(row)?,
+                counters: rows::counters(row)?,
             })
-            .collect::<Result<_, sqlx::Error>>()?;
-        Ok(Daily { rows })
+        };
+        let found = self.fetch_all(source, query, |_| true).await?;
+        let daily = |found: Vec<PgRow>| Ok(Daily { rows: found.iter().map(day).collect::<Result<_, sqlx::Error>>()? });
+        found.try_map(daily)
     }
 
     /// One endpoint over `window`, which is made of whole steps; `None` if there is no such endpoint. Steps shorter than an
@@ -181,20 +170,17 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn series(&self, id: EndpointId, window: Window, step: Step) -> Result<Option<Series>, StoreError> {
+    pub async fn series(
+        &self,
+        id: EndpointId,
+        window: Window,
+        step: Step,
+        source: Source,
+    ) -> Result<Dated<Option<Series>>, StoreError> {
         let statement = if step < Step::Hour { sql::SERIES_MINUTES } else { sql::SERIES_HOURS };
-        let query = sqlx::query(statement.sql).bind(id.0).bind(window.from()).bind(window.to()).bind(step.length());
-        let found = self.fetch_all(query).await?;
-        let Some(first) = found.first() else { return Ok(None) };
-        let Some((_, endpoint)) = rows::numbered_endpoint(first)? else { return Ok(None) };
-        let minutes_since = first.try_get("minutes_since")?;
-        let mut points = Vec::with_capacity(found.len());
-        for row in &found {
-            if let Some(counters) = counters_if_any(row)? {
-                points.push(SeriesPoint { start: row.try_get("step")?, counters });
-            }
-        }
-        Ok(Some(Series { endpoint, minutes_since, points }))
+        let query = || sqlx::query(statement.sql).bind(id.0).bind(window.from()).bind(window.to()).bind(step.length());
+        let found = self.fetch_all(source, query, names_an_endpoint).await?;
+        Ok(found.try_map(|found| series(&found))?)
     }
 
     /// At most `limit` raw requests of one endpoint; `None` if there is no such endpoint.
@@ -207,38 +193,88 @@ impl Store {
         window: Window,
         order: RawOrder,
         limit: u32,
-    ) -> Result<Option<RawRequests>, StoreError> {
+        source: Source,
+    ) -> Result<Dated<Option<RawRequests>>, StoreError> {
         let statement = match order {
             RawOrder::Newest => sql::REQUESTS_NEWEST,
             RawOrder::Slowest => sql::REQUESTS_SLOWEST,
             RawOrder::Failed => sql::REQUESTS_FAILED,
         };
-        let query = sqlx::query(statement.sql).bind(id.0).bind(window.from()).bind(window.to()).bind(i64::from(limit));
-        let found = self.fetch_all(query).await?;
-        let Some(first) = found.first() else { return Ok(None) };
-        let mut requests = Vec::with_capacity(found.len());
-        for row in &found {
-            if let Some(timestamp) = row.try_get("timestamp")? {
-                requests.push(RawRequest {
-                    timestamp,
-                    status: row.try_get::<i16, _>("status")?.unsigned_abs(),
-                    response_time_us: row.try_get::<Option<i64>, _>("response_time_us")?.map(i64::unsigned_abs),
-                    trace_id: row.try_get("trace_id")?,
-                });
-            }
-        }
-        Ok(Some(RawRequests { endpoint: rows::endpoint(first)?, raw_since: first.try_get("raw_since")?, requests }))
+        let query =
+            || sqlx::query(statement.sql).bind(id.0).bind(window.from()).bind(window.to()).bind(i64::from(limit));
+        let found = self.fetch_all(source, query, |found: &[PgRow]| !found.is_empty()).await?;
+        Ok(found.try_map(|found| raw_requests(&found))?)
     }
 
-    async fn fetch_all(&self, query: Query<'_>) -> Result<Vec<PgRow>, StoreError> {
+    /// Where the replica does not know the endpoint asked for, as `known` tells from its rows, the primary may: it is new.
+    async fn fetch_all<'q>(
+        &self,
+        source: Source,
+        query: impl Fn() -> Query<'q>,
+        known: impl Fn(&[PgRow]) -> bool,
+    ) -> Result<Dated<Vec<PgRow>>, StoreError> {
+        if let (Source::ReplicaIfGood, Some(replica)) = (source, &self.replica)
+            && let Some((found, as_of)) = replica.fetch_all(query(), self.generation()).await
+            && known(&found)
+        {
+            return Ok(Dated { found, as_of: Some(as_of) });
+        }
         let mut lease = self.lease().await?;
-        let rows = within(ANSWER, query.fetch_all(lease.connection())).await?;
+        let found = within(ANSWER, query().fetch_all(lease.connection())).await?;
         lease.give_back();
-        Ok(rows)
+        Ok(Dated { found, as_of: None })
     }
 }
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+fn names_an_endpoint(found: &[PgRow]) -> bool {
+    found.first().is_some_and(|row| row.try_get::<Option<i32>, _>("endpoint_id").is_ok_and(|id| id.is_some()))
+}
+
+fn totals(found: &[PgRow]) -> Result<Vec<WindowTotals>, sqlx::Error> {
+    let mut totals: Vec<WindowTotals> = Vec::new();
+    for row in found {
+        let ordinal: i64 = row.try_get("ordinal")?;
+        if totals.len() < usize::try_from(ordinal).unwrap_or(usize::MAX) {
+            let (from, to) = (row.try_get("window_from")?, row.try_get("window_to")?);
+            totals.push(WindowTotals { from, to, endpoints: Vec::new() });
+        }
+        let (Some((id, endpoint)), Some(total)) = (rows::numbered_endpoint(row)?, totals.last_mut()) else {
+            continue;
+        };
+        total.endpoints.push((id, endpoint, counters_if_any(row)?.unwrap_or_default()));
+    }
+    Ok(totals)
+}
+
+fn series(found: &[PgRow]) -> Result<Option<Series>, sqlx::Error> {
+    let Some(first) = found.first() else { return Ok(None) };
+    let Some((_, endpoint)) = rows::numbered_endpoint(first)? else { return Ok(None) };
+    let mut points = Vec::with_capacity(found.len());
+    for row in found {
+        if let Some(counters) = counters_if_any(row)? {
+            points.push(SeriesPoint { start: row.try_get("step")?, counters });
+        }
+    }
+    Ok(Some(Series { endpoint, minutes_since: first.try_get("minutes_since")?, points }))
+}
+
+fn raw_requests(found: &[PgRow]) -> Result<Option<RawRequests>, sqlx::Error> {
+    let Some(first) = found.first() else { return Ok(None) };
+    let mut requests = Vec::with_capacity(found.len());
+    for row in found {
+        if let Some(timestamp) = row.try_get("timestamp")? {
+            requests.push(RawRequest {
+                timestamp,
+                status: row.try_get::<i16, _>("status")?.unsigned_abs(),
+                response_time_us: row.try_get::<Option<i64>, _>("response_time_us")?.map(i64::unsigned_abs),
+                trace_id: row.try_get("trace_id")?,
+            });
+        }
+    }
+    Ok(Some(RawRequests { endpoint: rows::endpoint(first)?, raw_since: first.try_get("raw_since")?, requests }))
+}
+
+pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
 fn filtered<'q>(query: Query<'q>, filter: &'q EndpointFilter) -> Query<'q> {
     query

@@ -12,6 +12,7 @@ pub struct Statement {
 pub(super) const ADVANCE_STATE: Statement =
     Statement { file: "advance_state.sql", sql: include_str!("../../sql/advance_state.sql") };
 pub(super) const API_KEYS: Statement = Statement { file: "api_keys.sql", sql: include_str!("../../sql/api_keys.sql") };
+pub(super) const BEAT: Statement = Statement { file: "beat.sql", sql: include_str!("../../sql/beat.sql") };
 pub(super) const BTREE_DDL: Statement =
     Statement { file: "btree_ddl.sql", sql: include_str!("../../sql/btree_ddl.sql") };
 pub(super) const CLAIM_KEYS: Statement =
@@ -49,6 +50,8 @@ pub(super) const REFRESH_VIEW: Statement =
     Statement { file: "refresh_view.sql", sql: include_str!("../../sql/refresh_view.sql") };
 pub(super) const REGISTER_ENDPOINTS: Statement =
     Statement { file: "register_endpoints.sql", sql: include_str!("../../sql/register_endpoints.sql") };
+pub(super) const REPLICA_STATE: Statement =
+    Statement { file: "replica_state.sql", sql: include_str!("../../sql/replica_state.sql") };
 pub(super) const REQUESTS_FAILED: Statement =
     Statement { file: "requests_failed.sql", sql: include_str!("../../sql/requests_failed.sql") };
 pub(super) const REQUESTS_NEWEST: Statement =
@@ -76,6 +79,7 @@ pub(super) const VERIFY_ROLLUPS: Statement =
 pub const ALL: &[Statement] = &[
     ADVANCE_STATE,
     API_KEYS,
+    BEAT,
     BTREE_DDL,
     CLAIM_KEYS,
     COPY_REQUESTS,
@@ -96,6 +100,7 @@ pub const ALL: &[Statement] = &[
     REFRESH_SEEN,
     REFRESH_VIEW,
     REGISTER_ENDPOINTS,
+    REPLICA_STATE,
     REQUESTS_FAILED,
     REQUESTS_NEWEST,
     REQUESTS_SLOWEST,

@@ -12,6 +12,7 @@
 //! | `layers` | each module uses only what stands to its right on the map of `lib.rs` |
 //! | `import` | logs and records go in whole, once, with rejects named by line; also after kills and when a file has grown |
 //! | `readme` | the README's options and their defaults, commands and links are the program's |
+//! | `replica` | questions answered by a streaming replica: as of when, how far behind, and while it hangs or is gone |
 //! | `schema` | migrations, also by five at once; every statement fits the schema; every column is explained |
 //! | `shutdown` | SIGTERM and SIGKILL under load, with Postgres well, held up and out of reach |
 //! | `trainticket` | two days of a real system: counts exact, percentiles within the bound |
@@ -30,6 +31,7 @@ mod layers;
 mod model;
 mod questions;
 mod readme;
+mod replica;
 mod schema;
 mod shutdown;
 mod trainticket;

@@ -29,7 +29,7 @@ use crate::domain::{Clock, Fingerprint, Order, RecordFields, Target, Timestamp, 
 use crate::embedded::{Durability, EmbeddedPostgres, Options};
 use crate::ingest::{IdempotencyKey, Ingest, IngestError, Parsed};
 use crate::stats::RankingQuery;
-use crate::store::{EndpointFilter, Store, StoreConfig};
+use crate::store::{EndpointFilter, Source, Store, StoreConfig};
 use shop::{Request, Shop};
 
 /// Days of traffic before the first start.
@@ -115,7 +115,7 @@ impl DemoCommand {
                 min_requests: 0,
                 compare_previous: false,
             };
-            let ranking = table::table(&stats.ranking(&query).await?, table::width());
+            let ranking = table::table(&stats.ranking(&query, Source::Primary).await?, table::width());
             println!("\nThe slowest endpoints of the last 30 days:\n\n{ranking}\n");
             let address = application.address();
             println!("Live traffic is coming in. Look at  http://{address}/  or ask:\n");
@@ -139,6 +139,7 @@ impl DemoCommand {
         let data = data_defaults()?;
         let config = |listen| AppConfig {
             store: StoreConfig { url: url.clone(), pool_min: 2, pool_max: 10 },
+            replica: None,
             cache: CacheConfig::default(),
             ingest: data.ingest(),
             retention: data.retention(),

@@ -8,6 +8,7 @@ pub mod compressed;
 pub mod data;
 pub mod process;
 pub mod servers;
+pub mod standby;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use endpoint_stats::cache::CacheConfig;
 use endpoint_stats::domain::HandSetClock;
 use endpoint_stats::ingest::IngestConfig;
 use endpoint_stats::jobs::{Jobs, Retention};
-use endpoint_stats::store::{EndpointCaps, Store, StoreConfig};
+use endpoint_stats::store::{EndpointCaps, ReplicaConfig, Store, StoreConfig};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -56,6 +57,7 @@ pub struct Setup {
     pub retention: Retention,
     pub redis_url: Option<String>,
     pub auth: bool,
+    pub replica: Option<ReplicaConfig>,
 }
 
 impl Default for Setup {
@@ -75,6 +77,7 @@ impl Default for Setup {
             },
             redis_url: None,
             auth: false,
+            replica: None,
         }
     }
 }
@@ -96,6 +99,7 @@ impl TestApp {
         let clock = HandSetClock::at(setup.now);
         let config = AppConfig {
             store: StoreConfig { url: database.url().to_owned(), pool_min: 0, pool_max: 6 },
+            replica: setup.replica,
             cache: CacheConfig { redis_url: setup.redis_url, pool_min: 2, pool_max: 4, ..CacheConfig::default() },
             ingest: setup.ingest,
             retention: setup.retention,
@@ -185,11 +189,11 @@ pub fn record(timestamp: &str, route: &str, response_time_ms: f64) -> Value {
     })
 }
 
-/// Waits until something is so; fails when it is not within seconds.
+/// Waits until something is so; fails when it is not within half a minute.
 pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !so().await {
-        assert!(began.elapsed() < Duration::from_secs(10), "{what}: not within 10 s");
+        assert!(began.elapsed() < Duration::from_secs(30), "{what}: not within 30 s");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

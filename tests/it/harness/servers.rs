@@ -31,7 +31,7 @@ async fn postgres() -> &'static Postgres {
             let (url, server) = match std::env::var("TEST_DATABASE_URL") {
                 Ok(url) => (url, None),
                 Err(_) => {
-                    let server = start_postgres().await;
+                    let server = start_postgres("postgres", 300).await;
                     (server.url().to_owned(), Some(server))
                 }
             };
@@ -42,15 +42,16 @@ async fn postgres() -> &'static Postgres {
         .await
 }
 
-async fn start_postgres() -> EmbeddedPostgres {
+/// A private Postgres in a folder whose name begins so.
+pub(super) async fn start_postgres(name: &str, max_connections: u16) -> EmbeddedPostgres {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     // The same folder from run to run, so that a start takes no time; another one where two runs meet.
-    let folders = (0..8).map(|n| folder.join(format!("postgres-{n}")));
+    let folders = (0..8).map(|n| folder.join(format!("{name}-{n}")));
     for data_dir in folders {
         let options = Options {
             data_dir,
             durability: Durability::Throwaway,
-            max_connections: 300,
+            max_connections,
             settings: [("shared_buffers", "64MB"), ("shared_preload_libraries", "pg_stat_statements")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .to_vec(),
@@ -82,16 +83,21 @@ impl Postgres {
 }
 
 /// The address of another database of the same server.
-fn sibling(url: &str, name: &str) -> String {
+pub(super) fn sibling(url: &str, name: &str) -> String {
     let mut url = url::Url::parse(url).unwrap();
     url.set_path(name);
     url.to_string()
 }
 
-async fn connect(url: &str) -> tokio_postgres::Client {
+pub(super) async fn connect(url: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("Postgres answers");
     tokio::spawn(connection);
     client
+}
+
+fn unused_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    format!("endpoint_stats_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A test's own database; dropped with this, unless the test failed.
@@ -112,12 +118,20 @@ impl Database {
         Self::copy_of("").await
     }
 
+    /// A migrated database on a server of the test's own.
+    pub async fn on(server: &str) -> Self {
+        let name = unused_name();
+        connect(server).await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        let url = sibling(server, &name);
+        endpoint_stats::store::migrate(&url).await.expect("the database is migrated");
+        Self { url, name, server: server.to_owned() }
+    }
+
     async fn copy_of(options: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
         // Two copies at once would disturb each other: Postgres wants the template for itself.
         static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let postgres = postgres().await;
-        let name = format!("endpoint_stats_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = unused_name();
         let _turn = ONE_AT_A_TIME.lock().await;
         connect(&postgres.url).await.batch_execute(&format!("CREATE DATABASE {name} {options}")).await.unwrap();
         Self { url: sibling(&postgres.url, &name), name, server: postgres.url.clone() }
