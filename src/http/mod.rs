@@ -8,7 +8,9 @@
 //! it, while the writer still has batches to flush; and work that a client asked for ends well even if the client goes.
 
 mod body;
+mod docs;
 mod error;
+mod openapi;
 mod page;
 mod params;
 mod questions;
@@ -114,6 +116,9 @@ fn routes(config: &mut ServiceConfig) {
         .service(read("/api/v1/overview", questions::overview))
         .service(read("/api/v1/daily", questions::daily))
         .service(read("/", page::page))
+        .service(read("/docs", docs::page))
+        .service(read("/docs/{file}", docs::file))
+        .service(read("/openapi.json", openapi::json))
         .service(read("/livez", livez))
         .service(read("/readyz", readyz))
         .default_service(web::to(|| async { ApiError::NoSuchPage.response() }));
@@ -136,12 +141,31 @@ fn write(path: &str) -> Resource {
     web::resource(path).default_service(web::to(|| async { ApiError::MethodNotAllowed { allow: "POST" }.response() }))
 }
 
-/// The process is alive. Touches nothing: a database that is away is no reason to restart the service.
+/// Whether the process is alive.
+///
+/// Touches nothing: a database that is away is no reason to restart the service.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "service",
+    responses((status = 200, description = "It is", content_type = "text/plain", body = String))
+)]
 async fn livez() -> HttpResponse {
     HttpResponse::Ok().body("alive\n")
 }
 
-/// The process takes work. A database that is away does not change that: it answers 503 itself, and cached answers go on.
+/// Whether the process takes work.
+///
+/// A database that is away does not change that: questions then answer 503 themselves, and cached answers go on.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "service",
+    responses(
+        (status = 200, description = "It does", content_type = "text/plain", body = String),
+        (status = 503, description = "It is stopping", content_type = "text/plain", body = String)
+    )
+)]
 async fn readyz(app: Data<App>) -> HttpResponse {
     if app.stopping.load(Ordering::Relaxed) {
         HttpResponse::ServiceUnavailable().body("stopping\n")

@@ -27,6 +27,14 @@ fn hash_of_inline(tag: &str) -> String {
     BASE64_STANDARD.encode(Sha256::digest(inside.map_or("", |(inside, _)| inside)))
 }
 
+/// The dashboard.
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "service",
+    operation_id = "dashboard",
+    responses((status = 200, description = "The page", content_type = "text/html", body = String))
+)]
 pub(super) async fn page() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")
