@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Server;
+use actix_web::http::header::ContentType;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App as ActixApp, HttpResponse, HttpServer, Resource, guard};
 
@@ -151,7 +152,7 @@ fn write(path: &str) -> Resource {
     responses((status = 200, description = "It is", content_type = "text/plain", body = String))
 )]
 async fn livez() -> HttpResponse {
-    HttpResponse::Ok().body("alive\n")
+    HttpResponse::Ok().content_type(ContentType::plaintext()).body("alive\n")
 }
 
 /// Whether the process takes work.
@@ -168,8 +169,8 @@ async fn livez() -> HttpResponse {
 )]
 async fn readyz(app: Data<App>) -> HttpResponse {
     if app.stopping.load(Ordering::Relaxed) {
-        HttpResponse::ServiceUnavailable().body("stopping\n")
+        HttpResponse::ServiceUnavailable().content_type(ContentType::plaintext()).body("stopping\n")
     } else {
-        HttpResponse::Ok().body("ready\n")
+        HttpResponse::Ok().content_type(ContentType::plaintext()).body("ready\n")
     }
 }
