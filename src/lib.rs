@@ -14,7 +14,7 @@
 //! | [`ingest`] | from the bytes of a body to the answer after `COMMIT` |
 //! | [`stats`] | questions and their answers: ranking, overview, one endpoint, days |
 //! | [`jobs`] | maintenance: fold, refresh, partitions |
-//! | [`http`] | the table of routes, bounded bodies, statuses, headers, the page at `/` |
+//! | [`http`] | the table of routes, bounded bodies, statuses, headers, the description of the API, the pages |
 //! | [`app`] | all of it put together, run, and stopped in the right order |
 //! | [`cli`] | the commands, and what people read in a terminal |
 //! | [`config`] | options as plain data |

@@ -24,7 +24,7 @@ const FILES: [&str; 3] = ["swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x
 
 /// Scripts, styles and questions of this service only. Swagger UI draws its icons from data, and styles its parts in
 /// place; a style can send nothing, with every source of images and fonts closed.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The reference of the API, for people.

@@ -31,7 +31,7 @@ pub struct Record {
     route: Option<String>,
     /// The path, where the template is not known: numbers, UUIDs, hashes, dates and the like become placeholders, and the
     /// query is dropped.
-    #[schema(min_length = 1, examples("/items/17?draft=1"))]
+    #[schema(examples("/items/17?draft=1"))]
     path: Option<String>,
     /// The HTTP status of the answer. 500 and above are errors, 400 to 499 client errors.
     #[schema(minimum = 100, maximum = 599, examples(200))]

@@ -10,6 +10,7 @@
 //! | `histogram` | the latency histogram adds up in Postgres as it does in Rust |
 //! | `layers` | each module uses only what stands to its right on the map of `lib.rs` |
 //! | `import` | logs and records go in whole, once, with rejects named by line; also after kills and when a file has grown |
+//! | `openapi` | the description of the API is that of the service: routes, parameters and their bounds, answers field by field |
 //! | `readme` | the README's options and their defaults, commands and links are the program's |
 //! | `schema` | migrations, also by five at once; every statement fits the schema; every column is explained |
 //! | `shutdown` | SIGTERM and SIGKILL under load, with Postgres well, held up and out of reach |
@@ -26,6 +27,7 @@ mod import;
 mod ingest;
 mod layers;
 mod model;
+mod openapi;
 mod questions;
 mod readme;
 mod schema;

@@ -111,7 +111,7 @@ impl Described {
     }
 
     fn such_as(mut self, value: impl Into<Value>) -> Self {
-        self.parameter = self.parameter.example(Some(value.into()));
+        self.schema = self.schema.examples([value.into()]);
         self
     }
 
@@ -129,15 +129,12 @@ fn finished(mut all: Vec<Described>) -> Vec<Parameter> {
     all.into_iter().map(Described::finish).collect()
 }
 
+/// The example is one of the schema, not of the parameter: the page at `/docs` would fill it in, and ask with all of them.
 fn described(place: ParameterIn, name: &str, description: &str, example: impl Into<Value>) -> Described {
     let required = if place == ParameterIn::Path { Required::True } else { Required::False };
-    let parameter = ParameterBuilder::new()
-        .name(name)
-        .parameter_in(place)
-        .required(required)
-        .description(Some(description))
-        .example(Some(example.into()));
-    Described { parameter, schema: ObjectBuilder::new().schema_type(Type::String) }
+    let parameter =
+        ParameterBuilder::new().name(name).parameter_in(place).required(required).description(Some(description));
+    Described { parameter, schema: ObjectBuilder::new().schema_type(Type::String) }.such_as(example)
 }
 
 fn query(name: &str, description: &str, example: impl Into<Value>) -> Described {

@@ -65,13 +65,10 @@ pub(in crate::http) struct Ingest;
 impl IntoResponses for Ingest {
     fn responses() -> All {
         let told = |description: &str| {
-            ResponseBuilder::new()
-                .description(description)
-                .content(
-                    "application/json",
-                    ContentBuilder::new().schema(Some(reference::<IngestAnswer<'_>>())).build(),
-                )
-                .header_ref("Cache-Control", header_ref("Cache-Control"))
+            ResponseBuilder::new().description(description).content(
+                "application/json",
+                ContentBuilder::new().schema(Some(reference::<IngestAnswer<'_>>())).build(),
+            )
         };
         let stored = told("At least one record is committed, or there was none in the body")
             .header_ref("Idempotency-Replayed", header_ref("Idempotency-Replayed"));
@@ -176,7 +173,7 @@ fn answers(good: ResponseBuilder, problems: &[ApiError]) -> All {
 
 /// The headers of every answer to a question.
 fn with_caching(response: ResponseBuilder) -> ResponseBuilder {
-    ["Age", "Cache-Control", "ETag", "Vary", "X-Cache"]
+    ["Age", "ETag", "Vary", "X-Cache"]
         .into_iter()
         .fold(response, |response, name| response.header_ref(name, header_ref(name)))
 }
@@ -194,10 +191,8 @@ fn problems_by_status(problems: &[ApiError]) -> All {
             .iter()
             .map(|told| (told.code, ExampleBuilder::new().summary(told.title).value(Some(json!(told.problem())))));
         let content = ContentBuilder::new().schema(Some(problem())).examples_from_iter(examples).build();
-        let mut response = ResponseBuilder::new()
-            .description(lines.join("\n"))
-            .content("application/problem+json", content)
-            .header_ref("Cache-Control", header_ref("Cache-Control"));
+        let mut response =
+            ResponseBuilder::new().description(lines.join("\n")).content("application/problem+json", content);
         if said.iter().any(|told| told.retry_after.is_some()) {
             response = response.header_ref("Retry-After", header_ref("Retry-After"));
         }
@@ -233,11 +228,13 @@ pub(super) fn add_guards(responses: &mut Responses) {
     }
 }
 
-/// Adds the header that every answer has.
+/// Adds the headers that any answer may have.
 pub(super) fn add_to_every(responses: &mut Responses) {
     for response in responses.responses.values_mut() {
         if let RefOr::T(response) = response {
-            response.headers.insert("X-Request-Id".to_owned(), RefOr::Ref(header_ref("X-Request-Id")));
+            for name in ["Cache-Control", "X-Request-Id"] {
+                response.headers.insert(name.to_owned(), RefOr::Ref(header_ref(name)));
+            }
         }
     }
 }
