@@ -8,7 +8,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 .PHONY: help demo test check fuzz-api
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
 
 demo: ## Build, and start the service with a Postgres of its own and made-up traffic
 	@scripts/setup postgres

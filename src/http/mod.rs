@@ -1,7 +1,7 @@
 //! HTTP: the only module that knows actix.
 //!
-//! Owns: the table of routes, bodies and query strings, statuses and headers, the description of them all. Uses: `stats`, `ingest`, `store`'s
-//! filters and errors, `domain`.
+//! Owns: the table of routes, bodies and query strings, statuses and headers, the description of them all. Uses: `stats`,
+//! `ingest`, `store`'s filters and errors, `domain`.
 //!
 //! actix runs its handlers on worker threads, each with a runtime of its own that ends with the server. What speaks to
 //! Postgres or Redis runs on the main runtime (`App::on_main`): a connection dialled on a worker's runtime would die with

@@ -69,7 +69,10 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut 
             }
             // Below, all fields together.
             "properties" | "required" | "allOf" | "items" => true,
-            word => PROSE.contains(&word) || panic!("{at}: {word} is not known here"),
+            word => {
+                assert!(PROSE.contains(&word), "{at}: {word} is not known here");
+                true
+            }
         };
         if !holds {
             fault(format!("{value:.80} is not {word} {says}"));
