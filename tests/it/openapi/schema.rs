@@ -68,7 +68,9 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut 
                 says.as_array().unwrap().iter().filter(fits).count() == 1
             }
             // Below, all fields together.
-            "properties" | "required" | "allOf" | "items" => true,
+            "properties" | "required" | "items" => true,
+            // All parts are objects here, and may be told only together.
+            "allOf" => value.is_object(),
             word => {
                 assert!(PROSE.contains(&word), "{at}: {word} is not known here");
                 true
@@ -129,6 +131,7 @@ fn a_value_that_is_otherwise_than_described_is_told() {
         (r#"{"n":1,"m":1}"#, "m is not described"),
         (r#"{"n":1,"of":"b"}"#, "$.of: \"b\" is not enum"),
         (r#"{"n":1,"at":"soon"}"#, "$.at: \"soon\" is not format"),
+        ("null", "$: null is not allOf"),
     ] {
         let found = told(value);
         assert!(found.iter().any(|fault| fault.contains(at)), "{value}: {found:?}");
