@@ -16,8 +16,6 @@ use utoipa::openapi::{KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFo
 })))]
 #[expect(dead_code, reason = "a description, never made")]
 pub struct Record {
-    /// When the request finished: RFC 3339 with a time zone, or milliseconds since 1970 UTC. At most 5 minutes ahead of the
-    /// service's clock, and (unless it is set up otherwise) at most 400 days old.
     #[schema(schema_with = timestamp)]
     timestamp: String,
     /// Who answered the request; left out, `unknown_service`. In bytes of UTF-8.
@@ -50,7 +48,14 @@ fn timestamp() -> Schema {
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
         .examples(["2026-11-21T10:00:00.123Z"]);
     let number = ObjectBuilder::new().schema_type(Type::Number).examples([1_795_255_200_123_i64]);
-    OneOfBuilder::new().item(text).item(number).into()
+    OneOfBuilder::new()
+        .item(text)
+        .item(number)
+        .description(Some(
+            "When the request finished: RFC 3339 with a time zone, or milliseconds since 1970 UTC. At most 5 minutes ahead of \
+             the service's clock, and (unless it is set up otherwise) at most 400 days old.",
+        ))
+        .into()
 }
 
 #[cfg(test)]

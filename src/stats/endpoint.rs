@@ -137,7 +137,11 @@ pub struct RawRow {
 
 /// One of the widths there are.
 fn step() -> Object {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(Step::ALL.map(Step::name))).build()
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("The width of a step."))
+        .enum_values(Some(Step::ALL.map(Step::name)))
+        .build()
 }
 
 impl Stats {

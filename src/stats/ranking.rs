@@ -96,7 +96,11 @@ pub struct Previous {
 
 /// One of the columns there are.
 fn order() -> Object {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(Order::ALL.map(Order::name))).build()
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("The column the rows are ordered by."))
+        .enum_values(Some(Order::ALL.map(Order::name)))
+        .build()
 }
 
 impl Stats {

@@ -72,7 +72,7 @@ impl IntoResponses for Ingest {
         };
         let stored = told("At least one record is committed, or there was none in the body")
             .header_ref("Idempotency-Replayed", header_ref("Idempotency-Replayed"));
-        let rejected = told("No record was good; or the key was used for another body");
+        let rejected = told("No record was good; the answer names what is wrong. Or a problem:");
         let problems = [
             ApiError::InvalidBody(InvalidBody::NotJson("expected value at line 1 column 1".to_owned())),
             ApiError::InvalidBody(InvalidBody::NotUtf8(17)),
@@ -97,6 +97,7 @@ impl IntoResponses for Ingest {
         all.insert("200".to_owned(), stored.into());
         if let Some(RefOr::T(refused)) = all.remove("422") {
             let mut rejected = rejected.build();
+            rejected.description = [rejected.description, refused.description].join("\n\n");
             rejected.content.extend(refused.content);
             all.insert("422".to_owned(), rejected.into());
         }

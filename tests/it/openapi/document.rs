@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::schema::{faults, resolved};
+use super::schema::{faults, fields, resolved};
 use super::{description, operations};
 use crate::harness::TestApp;
 
@@ -39,6 +39,12 @@ async fn the_document_hangs_together() {
         for name in document["components"][kind].as_object().unwrap().keys() {
             let path = format!("#/components/{kind}/{name}");
             assert!(references.contains(path.as_str()), "nothing refers to {path}");
+        }
+    }
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        for (field, told) in fields(&document, schema).0 {
+            let said = told.get("description").or_else(|| told["oneOf"][0].get("description"));
+            assert!(said.is_some(), "nothing is said of {name}.{field}");
         }
     }
     let tags: Vec<&Value> = document["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).collect();
