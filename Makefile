@@ -5,10 +5,10 @@
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check
+.PHONY: help demo test check fuzz-api
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
 
 demo: ## Build, and start the service with a Postgres of its own and made-up traffic
 	@scripts/setup postgres
@@ -18,6 +18,10 @@ demo: ## Build, and start the service with a Postgres of its own and made-up tra
 test: ## Run all tests, on a real Postgres and a real Redis
 	@scripts/setup postgres redis
 	cargo test --locked
+
+fuzz-api: ## Hold the API to its description with made-up requests (schemathesis, from PyPI; some 2 minutes)
+	@scripts/setup postgres python
+	scripts/fuzz-api
 
 check: ## Formatting, lints and documentation, as CI does
 	@scripts/setup

@@ -15,7 +15,7 @@
 //! | [`stats`] | questions and their answers: ranking, overview, one endpoint, days |
 //! | [`auth`] | who is asking: API keys, checked in memory |
 //! | [`jobs`] | maintenance: fold, refresh, partitions |
-//! | [`http`] | the table of routes, bounded bodies, statuses, headers, the page at `/` |
+//! | [`http`] | the table of routes, bounded bodies, statuses, headers, the description of the API, the pages |
 //! | [`app`] | all of it put together, run, and stopped in the right order |
 //! | [`cli`] | the commands, and what people read in a terminal |
 //! | [`config`] | options as plain data |

@@ -8,6 +8,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::domain::{InvalidWindow, Scope};
 use crate::ingest::{FlushFailure, IngestError, InvalidBody};
@@ -51,24 +52,44 @@ pub(super) enum ApiError {
     Internal,
 }
 
-/// The body of an error.
-#[derive(Debug, Serialize)]
-struct Problem<'a> {
+/// Why a request was not answered as asked (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Problem<'a> {
+    /// `urn:endpoint-stats:problem:` and the code.
     r#type: String,
+    /// The kind of problem in words.
     title: &'a str,
+    /// The HTTP status, once more.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// What is wrong with this request.
     detail: &'a str,
+    /// A stable word for the kind of problem: what programs should look at.
     code: &'a str,
+    /// What to do about it.
     suggestion: &'a str,
 }
 
-struct Told {
-    status: StatusCode,
-    code: &'static str,
-    title: &'static str,
+pub(super) struct Told {
+    pub(super) status: StatusCode,
+    pub(super) code: &'static str,
+    pub(super) title: &'static str,
     detail: String,
     suggestion: &'static str,
-    retry_after: Option<u32>,
+    pub(super) retry_after: Option<u32>,
+}
+
+impl Told {
+    pub(super) fn problem(&self) -> Problem<'_> {
+        Problem {
+            r#type: format!("urn:endpoint-stats:problem:{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            suggestion: self.suggestion,
+        }
+    }
 }
 
 impl ApiError {
@@ -76,7 +97,7 @@ impl ApiError {
         Self::InvalidParameter { name: name.to_owned(), reason: reason.into() }
     }
 
-    fn told(&self) -> Told {
+    pub(super) fn told(&self) -> Told {
         let told = |status, code, title, detail: String, suggestion| Told {
             status,
             code,
@@ -232,7 +253,7 @@ impl ApiError {
                 "not-found",
                 "There is nothing here",
                 "No resource has this address.".to_owned(),
-                "The resources are listed in the README; the ranking is at /api/v1/endpoints/top.",
+                "The resources are described at /docs; the ranking is at /api/v1/endpoints/top.",
             ),
             Self::NoSuchEndpoint => told(
                 StatusCode::NOT_FOUND,
@@ -318,14 +339,7 @@ impl ApiError {
             }
             _ => {}
         }
-        response.json(Problem {
-            r#type: format!("urn:endpoint-stats:problem:{}", told.code),
-            title: told.title,
-            status: told.status.as_u16(),
-            detail: &told.detail,
-            code: told.code,
-            suggestion: told.suggestion,
-        })
+        response.json(told.problem())
     }
 }
 

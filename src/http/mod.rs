@@ -1,7 +1,7 @@
 //! HTTP: the only module that knows actix.
 //!
-//! Owns: the table of routes, bodies and query strings, statuses and headers. Uses: `auth`, `stats`, `ingest`, `store`'s
-//! filters and errors, `domain`.
+//! Owns: the table of routes, bodies and query strings, statuses and headers, the description of them all. Uses: `auth`,
+//! `stats`, `ingest`, `cache`'s bodies, `store`'s filters and errors, `domain`.
 //!
 //! actix runs its handlers on worker threads, each with a runtime of its own that ends with the server. What speaks to
 //! Postgres or Redis runs on the main runtime (`App::on_main`): a connection dialled on a worker's runtime would die with
@@ -9,9 +9,11 @@
 
 mod access;
 mod body;
+mod docs;
 mod encoding;
 mod error;
 mod headers;
+mod openapi;
 mod page;
 mod params;
 mod questions;
@@ -25,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::{HttpServiceFactory, Server};
+use actix_web::http::header::ContentType;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App as ActixApp, FromRequest, Handler, HttpResponse, HttpServer, Resource, Responder, guard};
@@ -134,6 +137,9 @@ fn routes(config: &mut ServiceConfig) {
         .service(read("/api/v1/daily", questions::daily))
         .service(open("/", page::page))
         .service(open("/favicon.ico", page::favicon))
+        .service(open("/docs", docs::page))
+        .service(open("/docs/{file}", docs::file))
+        .service(open("/openapi.json", openapi::json))
         .service(open("/livez", livez))
         .service(open("/readyz", readyz))
         .default_service(web::to(|| async { ApiError::NoSuchPage.response() }));
@@ -174,16 +180,35 @@ where
         .wrap(from_fn(|request, next| access::need(Scope::Ingest, request, next)))
 }
 
-/// The process is alive. Touches nothing: a database that is away is no reason to restart the service.
+/// Whether the process is alive.
+///
+/// Touches nothing: a database that is away is no reason to restart the service.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "service",
+    responses((status = 200, description = "It is", content_type = "text/plain", body = String))
+)]
 async fn livez() -> HttpResponse {
-    HttpResponse::Ok().body("alive\n")
+    HttpResponse::Ok().content_type(ContentType::plaintext()).body("alive\n")
 }
 
-/// The process takes work. A database that is away does not change that: it answers 503 itself, and cached answers go on.
+/// Whether the process takes work.
+///
+/// A database that is away does not change that: questions then answer 503 themselves, and cached answers go on.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "service",
+    responses(
+        (status = 200, description = "It does", content_type = "text/plain", body = String),
+        (status = 503, description = "It is stopping", content_type = "text/plain", body = String)
+    )
+)]
 async fn readyz(app: Data<App>) -> HttpResponse {
     if app.stopping.load(Ordering::Relaxed) {
-        HttpResponse::ServiceUnavailable().body("stopping\n")
+        HttpResponse::ServiceUnavailable().content_type(ContentType::plaintext()).body("stopping\n")
     } else {
-        HttpResponse::Ok().body("ready\n")
+        HttpResponse::Ok().content_type(ContentType::plaintext()).body("ready\n")
     }
 }

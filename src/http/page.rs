@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::encoding;
 use super::headers::Keep;
+use super::openapi::responses;
 use crate::cache::Body;
 
 /// The page at `/`.
@@ -35,6 +36,14 @@ fn hash_of_inline(tag: &str) -> String {
 /// What browsers ask for by themselves: three bars, the last of them red.
 const FAVICON: &[u8] = include_bytes!("favicon.ico");
 
+/// The dashboard.
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "service",
+    operation_id = "dashboard",
+    responses((status = 200, description = "The page", content_type = "text/html", body = String), responses::Unchanged)
+)]
 pub(super) async fn page(request: HttpRequest) -> HttpResponse {
     static BODY: LazyLock<Body> = LazyLock::new(|| Body::new(Bytes::from_static(PAGE.as_bytes())));
     let mut response = HttpResponse::Ok();
@@ -44,6 +53,14 @@ pub(super) async fn page(request: HttpRequest) -> HttpResponse {
     asset(&request, response, &BODY).await
 }
 
+/// The icon of this service.
+#[utoipa::path(
+    get,
+    path = "/favicon.ico",
+    tag = "service",
+    operation_id = "icon",
+    responses((status = 200, description = "The icon", content_type = "image/x-icon", body = Vec<u8>), responses::Unchanged)
+)]
 pub(super) async fn favicon(request: HttpRequest) -> HttpResponse {
     static BODY: LazyLock<Body> = LazyLock::new(|| Body::new(Bytes::from_static(FAVICON)));
     let mut response = HttpResponse::Ok();

@@ -11,10 +11,22 @@ use crate::stats::Format;
 use crate::store::EndpointFilter;
 
 /// The longest part of a route that is searched for, bytes: as long as a route can be.
-const ROUTE_PART_MAX_BYTES: usize = 512;
+pub(super) const ROUTE_PART_MAX_BYTES: usize = 512;
+
+/// The forms of a table; the first is the usual one.
+pub(super) const FORMATS: [(&str, Format); 2] = [("json", Format::Json), ("csv", Format::Csv)];
 
 /// More than any route knows.
 const MAX_PARAMS: usize = 20;
+
+/// The parameter `limit` of a question.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    /// The most; the least is 1.
+    pub(super) most: u32,
+    /// Without it.
+    pub(super) default: u32,
+}
 
 /// The parameters of a request that have not been taken yet.
 #[derive(Debug)]
@@ -80,9 +92,9 @@ impl Params {
         }
     }
 
-    /// `limit`, from 1 to `most`.
-    pub(super) fn limit(&mut self, most: u32, default: u32) -> Result<u32, ApiError> {
-        Ok(self.number("limit", 1..=most)?.unwrap_or(default))
+    /// `limit`, from 1 on.
+    pub(super) fn limit(&mut self, limit: Limit) -> Result<u32, ApiError> {
+        Ok(self.number("limit", 1..=limit.most)?.unwrap_or(limit.default))
     }
 
     /// `window`, or `from` and `to`.
@@ -127,7 +139,7 @@ impl Params {
 
     /// `format`.
     pub(super) fn format(&mut self) -> Result<Format, ApiError> {
-        Ok(self.one_of("format", &[("json", Format::Json), ("csv", Format::Csv)])?.unwrap_or(Format::Json))
+        Ok(self.one_of("format", &FORMATS)?.unwrap_or(Format::Json))
     }
 
     /// Nothing may be left over: a parameter that is misspelt is told, not ignored.

@@ -10,22 +10,54 @@ use super::App;
 use super::encoding;
 use super::error::ApiError;
 use super::headers::Keep;
-use super::params::{Params, endpoint_id};
+use super::openapi::{parameters, responses};
+use super::params::{Limit, Params, endpoint_id};
 use crate::domain::{Order, Step};
 use crate::stats::{
-    Answered, DailyQuery, EndpointQuery, Format, OverviewQuery, Question, RankingQuery, RequestsQuery, SeriesQuery,
+    Answered, DailyAnswer, DailyQuery, EndpointAnswer, EndpointQuery, Format, OverviewAnswer, OverviewQuery, Question,
+    RankingAnswer, RankingQuery, RequestsAnswer, RequestsQuery, SeriesAnswer, SeriesQuery,
 };
 use crate::store::RawOrder;
 
 /// How long a question may take in all.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
+/// Rows of a ranking.
+pub(super) const TOP_ROWS: Limit = Limit { most: 1_000, default: 10 };
+
+/// Rows of days: a month of some hundred endpoints.
+pub(super) const DAILY_ROWS: Limit = Limit { most: 10_000, default: 1_000 };
+
+/// Raw requests at a time.
+pub(super) const RAW_REQUESTS: Limit = Limit { most: 1_000, default: 100 };
+
+/// What raw requests can be ordered by; the first is the usual order.
+pub(super) const RAW_ORDERS: [(&str, RawOrder); 3] =
+    [("newest", RawOrder::Newest), ("slowest", RawOrder::Slowest), ("failed", RawOrder::Failed)];
+
+/// The windows of questions that do not say.
+pub(super) const USUAL_WINDOW: &str = "24h";
+pub(super) const DAILY_WINDOW: &str = "30d";
+pub(super) const RAW_WINDOW: &str = "1h";
+
+/// The top endpoints.
+///
+/// All endpoints that match are ranked over the whole window by one column, and the first `limit` of them are told. A
+/// percentile of too few requests ranks behind all others. Ties break by `id`, so pages are stable.
+#[utoipa::path(
+    get,
+    path = "/api/v1/endpoints/top",
+    tag = "questions",
+    operation_id = "topEndpoints",
+    params(parameters::Top),
+    responses(responses::Table<RankingAnswer>)
+)]
 pub(super) async fn top(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let mut params = Params::of(&request)?;
     let query = RankingQuery {
         by: params.one_of("by", &Order::ALL.map(|order| (order.name(), order)))?.unwrap_or(Order::Requests),
-        window: params.window("24h")?,
-        limit: params.limit(1_000, 10)?,
+        window: params.window(USUAL_WINDOW)?,
+        limit: params.limit(TOP_ROWS)?,
         filter: params.filter()?,
         min_requests: params.number("min_requests", 0..=u64::from(u32::MAX))?.unwrap_or(0),
         compare_previous: params.one_of("compare", &[("previous", true)])?.unwrap_or(false),
@@ -35,57 +67,109 @@ pub(super) async fn top(app: Data<App>, request: HttpRequest) -> Result<HttpResp
     answer(app, &request, Question::Ranking(query, format)).await
 }
 
+/// Totals over all endpoints, and by service.
+#[utoipa::path(
+    get,
+    path = "/api/v1/overview",
+    tag = "questions",
+    operation_id = "overview",
+    params(parameters::Overview),
+    responses(responses::Whole<OverviewAnswer>)
+)]
 pub(super) async fn overview(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let mut params = Params::of(&request)?;
-    let query = OverviewQuery { window: params.window("24h")?, filter: params.filter()? };
+    let query = OverviewQuery { window: params.window(USUAL_WINDOW)?, filter: params.filter()? };
     params.finish()?;
     answer(app, &request, Question::Overview(query)).await
 }
 
+/// Days: a row for each endpoint and UTC day.
+///
+/// The newest day comes first, and in it the busiest endpoint.
+#[utoipa::path(
+    get,
+    path = "/api/v1/daily",
+    tag = "questions",
+    operation_id = "daily",
+    params(parameters::Daily),
+    responses(responses::Table<DailyAnswer>)
+)]
 pub(super) async fn daily(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let mut params = Params::of(&request)?;
     let query = DailyQuery {
-        window: params.window("30d")?,
+        window: params.window(DAILY_WINDOW)?,
         filter: crate::store::EndpointFilter {
             id: params.number("endpoint_id", 1..=i32::MAX)?.map(crate::domain::EndpointId),
             ..params.filter()?
         },
-        limit: params.limit(10_000, 1_000)?,
+        limit: params.limit(DAILY_ROWS)?,
     };
     let format = params.format()?;
     params.finish()?;
     answer(app, &request, Question::Daily(query, format)).await
 }
 
+/// The figures of one endpoint.
+#[utoipa::path(
+    get,
+    path = "/api/v1/endpoints/{id}",
+    tag = "questions",
+    operation_id = "endpoint",
+    params(parameters::Endpoint),
+    responses(responses::OfEndpoint<EndpointAnswer>)
+)]
 pub(super) async fn endpoint(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let id = endpoint_id(&request)?;
     let mut params = Params::of(&request)?;
-    let query = EndpointQuery { id, window: params.window("24h")? };
+    let query = EndpointQuery { id, window: params.window(USUAL_WINDOW)? };
     params.finish()?;
     answer(app, &request, Question::Endpoint(query)).await
 }
 
+/// The course of one endpoint.
+///
+/// Its figures step by step, those without requests too. At most 2,900 steps; minutes are kept for a shorter time than hours
+/// (48 hours, unless set up otherwise).
+#[utoipa::path(
+    get,
+    path = "/api/v1/endpoints/{id}/series",
+    tag = "questions",
+    operation_id = "endpointSeries",
+    params(parameters::Series),
+    responses(responses::OfSeries<SeriesAnswer>)
+)]
 pub(super) async fn series(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let id = endpoint_id(&request)?;
     let mut params = Params::of(&request)?;
     let query = SeriesQuery {
         id,
-        window: params.window("24h")?,
+        window: params.window(USUAL_WINDOW)?,
         step: params.one_of("step", &Step::ALL.map(|step| (step.name(), step)))?,
     };
     params.finish()?;
     answer(app, &request, Question::Series(query)).await
 }
 
+/// Single requests of one endpoint.
+///
+/// The newest, the slowest or the failed (5xx) ones. They are kept for a shorter time than the figures (30 days, unless set
+/// up otherwise); `raw_since` says from when on.
+#[utoipa::path(
+    get,
+    path = "/api/v1/endpoints/{id}/requests",
+    tag = "questions",
+    operation_id = "endpointRequests",
+    params(parameters::Requests),
+    responses(responses::OfEndpoint<RequestsAnswer>)
+)]
 pub(super) async fn requests(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let id = endpoint_id(&request)?;
     let mut params = Params::of(&request)?;
-    let orders = [("newest", RawOrder::Newest), ("slowest", RawOrder::Slowest), ("failed", RawOrder::Failed)];
     let query = RequestsQuery {
         id,
-        window: params.window("1h")?,
-        by: params.one_of("by", &orders)?.unwrap_or(RawOrder::Newest),
-        limit: params.limit(1_000, 100)?,
+        window: params.window(RAW_WINDOW)?,
+        by: params.one_of("by", &RAW_ORDERS)?.unwrap_or(RawOrder::Newest),
+        limit: params.limit(RAW_REQUESTS)?,
     };
     params.finish()?;
     answer(app, &request, Question::Requests(query)).await

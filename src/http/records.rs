@@ -6,6 +6,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::App;
 use super::body::{self, BodyType};
 use super::error::ApiError;
+use super::openapi::parameters;
+use super::openapi::responses::{self, RecordLines, Records};
 use super::params::Params;
 use super::unread::refuse;
 use crate::domain::Fingerprint;
@@ -15,8 +17,29 @@ use crate::ingest::{IdempotencyKey, read_json, read_ndjson};
 const PARSED_IN_PLACE_BYTES: usize = 64 * 1024;
 
 /// The longest idempotency key.
-const KEY_MAX_BYTES: usize = 255;
+pub(super) const KEY_MAX_BYTES: usize = 255;
 
+/// Send records of finished requests.
+///
+/// One record, an array of them, or, as `application/x-ndjson`, a record a line (`application/ndjson`, `application/jsonl`
+/// and `application/x-jsonlines` are understood too). Compressed or not, a body may have 16 MiB, unless the service is set
+/// up otherwise; 5,000 records at a time are a good number. It is answered once the records are committed, and then every
+/// answer that is made counts them.
+///
+/// A bad record is named in `errors`; the good ones go in. With an `Idempotency-Key` a batch may be sent again after a lost
+/// answer, for 7 days, and counts once.
+#[utoipa::path(
+    post,
+    path = "/api/v1/requests",
+    tag = "records",
+    operation_id = "sendRecords",
+    params(parameters::Ingest),
+    request_body(
+        description = "A record, an array of records, or lines of records",
+        content((inline(Records) = "application/json"), (inline(RecordLines) = "application/x-ndjson"))
+    ),
+    responses(responses::Ingest)
+)]
 pub(super) async fn ingest(app: Data<App>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
     match take(&app, &request, &mut payload).await {
         Ok(answer) => answer,

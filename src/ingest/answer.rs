@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::domain::InvalidField;
 
@@ -10,15 +11,18 @@ use crate::domain::InvalidField;
 const LISTED_ERRORS: usize = 100;
 
 /// One record that was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RecordError {
     /// Position of the record in the body, from 0.
     pub index: u64,
-    /// The field that is wrong; `None` where the record as a whole is.
+    /// The field that is wrong; null where the record as a whole is.
+    #[schema(required, examples("status"))]
     pub field: Option<&'static str>,
     /// A stable word for the kind of mistake.
+    #[schema(examples("out-of-range"))]
     pub code: &'static str,
-    /// What would be right.
+    /// What would be right, for people.
+    #[schema(examples("must be from 100 to 599"))]
     pub reason: Cow<'static, str>,
 }
 
@@ -38,7 +42,25 @@ impl Rejects {
     }
 }
 
-/// The answer to a body of records.
+/// What became of a body of records.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct IngestAnswer<'a> {
+    /// Records that are stored.
+    #[schema(examples(2))]
+    accepted: u64,
+    /// Records that are not; the others are.
+    #[schema(examples(1))]
+    rejected: u64,
+    /// Of those accepted, how many count under the route or service `{other}`, since there are too many endpoints; left out
+    /// where there is none.
+    #[serde(skip_serializing_if = "is_zero")]
+    #[schema(required = false)]
+    overflowed: u64,
+    /// Why records were rejected, for the first hundred.
+    errors: &'a [RecordError],
+}
+
+/// The answer to a body of records, ready to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The JSON text.
@@ -51,17 +73,8 @@ pub struct Answer {
 
 impl Answer {
     pub(super) fn new(accepted: u64, rejected: u64, overflowed: u64, errors: &[RecordError]) -> Self {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            accepted: u64,
-            rejected: u64,
-            /// Of those accepted, how many were counted under `{other}`; left out where there is none.
-            #[serde(skip_serializing_if = "is_zero")]
-            overflowed: u64,
-            errors: &'a [RecordError],
-        }
         // Fails only for maps with odd keys and for types that refuse themselves; there are none here.
-        let body = serde_json::to_string(&Body { accepted, rejected, overflowed, errors }).unwrap_or_default();
+        let body = serde_json::to_string(&IngestAnswer { accepted, rejected, overflowed, errors }).unwrap_or_default();
         Self { body, all_rejected: accepted == 0 && rejected > 0, replayed: false }
     }
 

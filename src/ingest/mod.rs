@@ -9,6 +9,7 @@
 
 mod answer;
 mod body;
+mod record;
 mod registry;
 mod scalar;
 mod writer;
@@ -19,8 +20,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-pub use answer::{Answer, RecordError};
+pub use answer::{Answer, IngestAnswer, RecordError};
 pub use body::{InvalidBody, Parsed, read_json, read_ndjson};
+pub use record::Record;
 pub use writer::FlushFailure;
 
 use crate::domain::{AcceptedTimes, Clock, Fingerprint};

@@ -35,7 +35,8 @@ pub(super) enum Element<'a> {
 pub(super) struct RawRecord<'a>([Scalar<'a>; FIELDS.len()]);
 
 /// The fields, by their position in [`RawRecord`].
-const FIELDS: [&str; 8] = ["timestamp", "service", "method", "route", "path", "status", "response_time_ms", "trace_id"];
+pub(super) const FIELDS: [&str; 8] =
+    ["timestamp", "service", "method", "route", "path", "status", "response_time_ms", "trace_id"];
 const TIMESTAMP: usize = 0;
 const SERVICE: usize = 1;
 const METHOD: usize = 2;

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::figures::Figures;
 use super::{CacheState, Named, Stats, StatsError, WindowRead, csv};
@@ -19,25 +20,26 @@ pub struct DailyQuery {
     pub limit: u32,
 }
 
-/// The answer.
-#[derive(Debug, Serialize)]
+/// Days, a row for each endpoint and UTC day.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct DailyAnswer {
-    /// The window, whole days.
+    /// The days, whole ones.
     pub window: WindowRead,
-    /// Everything acknowledged before this instant is counted.
+    /// Every record acknowledged before this instant is counted. UTC.
     pub data_through: DateTime<Utc>,
-    /// The largest relative error of a percentile.
+    /// How far a percentile may be from the exact value, relative to it: 0.044 is 4.4 %.
     pub percentile_error: f64,
-    /// Whether the answer was made for this request.
+    /// Whether the answer was made for this request (`miss`) or before (`hit`).
     pub cache: CacheState,
     /// A row a day and endpoint: newest day first, busiest endpoint first.
     pub rows: Vec<DailyAnswerRow>,
 }
 
 /// One endpoint's day.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct DailyAnswerRow {
     /// UTC day.
+    #[schema(examples("2026-11-20"))]
     pub day: NaiveDate,
     /// The endpoint.
     #[serde(flatten)]

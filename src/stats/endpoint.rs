@@ -2,6 +2,8 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::{Object, ObjectBuilder, Type};
 
 use super::figures::Figures;
 use super::{CacheState, Named, Stats, StatsError, WindowRead};
@@ -45,18 +47,18 @@ pub struct RequestsQuery {
 }
 
 /// The figures of one endpoint.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EndpointAnswer {
     /// The endpoint.
     #[serde(flatten)]
     pub endpoint: Named,
     /// The window, as it was read.
     pub window: WindowRead,
-    /// Everything acknowledged before this instant is counted.
+    /// Every record acknowledged before this instant is counted. UTC.
     pub data_through: DateTime<Utc>,
-    /// The largest relative error of a percentile.
+    /// How far a percentile may be from the exact value, relative to it: 0.044 is 4.4 %.
     pub percentile_error: f64,
-    /// Whether the answer was made for this request.
+    /// Whether the answer was made for this request (`miss`) or before (`hit`).
     pub cache: CacheState,
     /// The figures.
     #[serde(flatten)]
@@ -67,8 +69,8 @@ pub struct EndpointAnswer {
     pub timed_requests: u64,
 }
 
-/// The course of one endpoint.
-#[derive(Debug, Serialize)]
+/// The course of one endpoint: its figures step by step.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct SeriesAnswer {
     /// The endpoint.
     #[serde(flatten)]
@@ -76,21 +78,22 @@ pub struct SeriesAnswer {
     /// The window, whole steps.
     pub window: WindowRead,
     /// The width of a step.
+    #[schema(schema_with = step)]
     pub step: &'static str,
-    /// Everything acknowledged before this instant is counted.
+    /// Every record acknowledged before this instant is counted. UTC.
     pub data_through: DateTime<Utc>,
-    /// The largest relative error of a percentile.
+    /// How far a percentile may be from the exact value, relative to it: 0.044 is 4.4 %.
     pub percentile_error: f64,
-    /// Whether the answer was made for this request.
+    /// Whether the answer was made for this request (`miss`) or before (`hit`).
     pub cache: CacheState,
     /// Every step that has begun, oldest first, those without requests too.
     pub points: Vec<Point>,
 }
 
-/// One step.
-#[derive(Debug, Serialize)]
+/// One step of a series.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Point {
-    /// Its beginning.
+    /// The beginning of the step. UTC.
     pub start: DateTime<Utc>,
     /// Its figures.
     #[serde(flatten)]
@@ -98,34 +101,47 @@ pub struct Point {
 }
 
 /// Raw requests of one endpoint.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct RequestsAnswer {
     /// The endpoint.
     #[serde(flatten)]
     pub endpoint: Named,
     /// The window.
     pub window: WindowRead,
-    /// From when on raw requests are kept; null: from the beginning.
+    /// From when on single requests are kept; null: from the beginning.
+    #[schema(required)]
     pub raw_since: Option<DateTime<Utc>>,
-    /// Everything acknowledged before this instant was looked at.
+    /// Every record acknowledged before this instant was looked at. UTC.
     pub data_through: DateTime<Utc>,
-    /// Whether the answer was made for this request.
+    /// Whether the answer was made for this request (`miss`) or before (`hit`).
     pub cache: CacheState,
-    /// The requests.
+    /// The requests, in the order asked for.
     pub requests: Vec<RawRow>,
 }
 
 /// One request.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct RawRow {
-    /// When it finished.
+    /// When it finished, to the microsecond. UTC.
     pub timestamp: DateTime<Utc>,
-    /// Its status.
+    /// The HTTP status it was answered with.
+    #[schema(minimum = 100, maximum = 599, examples(200))]
     pub status: u16,
-    /// How long it took, milliseconds.
+    /// How long it took, milliseconds; null where the record did not say.
+    #[schema(required)]
     pub response_time_ms: Option<f64>,
-    /// The trace it belongs to.
+    /// The trace it belongs to; null where the record did not say.
+    #[schema(required)]
     pub trace_id: Option<String>,
+}
+
+/// One of the widths there are.
+fn step() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("The width of a step."))
+        .enum_values(Some(Step::ALL.map(Step::name)))
+        .build()
 }
 
 impl Stats {

@@ -1,35 +1,44 @@
 //! The figures that every answer gives of some counters.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::domain::{Counters, Percentile};
 
-/// What is said of an endpoint, a service, or a step. Times in milliseconds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// What is said of an endpoint, a service, or a step of time. Response times are in milliseconds, over the requests that
+/// came with one.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Figures {
     /// Requests.
     pub requests: u64,
-    /// Requests by the seconds of the window that have passed.
+    /// Requests a second: requests by the seconds of the window that have passed.
     pub requests_per_second: f64,
     /// Requests answered 5xx.
     pub errors: u64,
     /// Their share of all, 0 to 1; null where there was no request: a rate of zero is not "no data".
+    #[schema(required, minimum = 0, maximum = 1)]
     pub error_rate: Option<f64>,
     /// Requests answered 4xx.
     pub client_errors: u64,
-    /// Mean response time.
+    /// Mean response time, ms; null where no request came with one.
+    #[schema(required)]
     pub avg_ms: Option<f64>,
-    /// Shortest response time.
+    /// Shortest response time, ms; null where no request came with one.
+    #[schema(required)]
     pub min_ms: Option<f64>,
-    /// Longest response time.
+    /// Longest response time, ms; null where no request came with one.
+    #[schema(required)]
     pub max_ms: Option<f64>,
-    /// Median response time; null of fewer than 5.
+    /// Median response time, ms; null of fewer than 5 requests: no guess.
+    #[schema(required)]
     pub p50_ms: Option<f64>,
-    /// 95th percentile; null of fewer than 20.
+    /// 95th percentile of the response time, ms; null of fewer than 20 requests.
+    #[schema(required)]
     pub p95_ms: Option<f64>,
-    /// 99th percentile; null of fewer than 100.
+    /// 99th percentile of the response time, ms; null of fewer than 100 requests.
+    #[schema(required)]
     pub p99_ms: Option<f64>,
-    /// Sum of the response times.
+    /// Sum of the response times, ms: where the servers' time goes.
     pub total_time_ms: f64,
 }
 

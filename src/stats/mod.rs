@@ -18,11 +18,14 @@ use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-pub use daily::{DailyAnswer, DailyQuery};
-pub use endpoint::{EndpointAnswer, EndpointQuery, RequestsAnswer, RequestsQuery, SeriesAnswer, SeriesQuery};
+pub use daily::{DailyAnswer, DailyAnswerRow, DailyQuery};
+pub use endpoint::{
+    EndpointAnswer, EndpointQuery, Point, RawRow, RequestsAnswer, RequestsQuery, SeriesAnswer, SeriesQuery,
+};
 pub use figures::Figures;
-pub use overview::{OverviewAnswer, OverviewQuery};
+pub use overview::{OverviewAnswer, OverviewQuery, ServiceRow};
 pub use question::{Answered, Question};
 pub use ranking::{Previous, RankedRow, RankingAnswer, RankingQuery, Total};
 
@@ -39,12 +42,15 @@ pub enum Format {
     Csv,
 }
 
-/// The window of an answer, as it was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// The time an answer is about: what was asked for, widened to what is kept (whole minutes, hours or days). UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Window)]
 pub struct WindowRead {
     /// The first instant.
+    #[schema(examples("2026-11-20T10:21:00Z"))]
     pub from: DateTime<Utc>,
-    /// The first instant that is not in it.
+    /// The first instant that is not in it; up to 5 minutes ahead, since clocks differ.
+    #[schema(examples("2026-11-21T10:26:00Z"))]
     pub to: DateTime<Utc>,
 }
 
@@ -54,16 +60,21 @@ impl From<Window> for WindowRead {
     }
 }
 
-/// An endpoint by all its names.
-#[derive(Debug, Serialize)]
+/// An endpoint: what is called, and at whom.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Endpoint)]
 pub struct Named {
-    /// Its number.
+    /// Its number, for the paths below `/api/v1/endpoints/`. It never changes.
+    #[schema(minimum = 1, examples(5))]
     pub id: i32,
-    /// Its service.
+    /// The service that answers; `unknown_service` where records did not say, `{other}` where there are too many.
+    #[schema(examples("shop"))]
     pub service: String,
-    /// Its method.
+    /// The HTTP method.
+    #[schema(examples("GET"))]
     pub method: &'static str,
-    /// Its route.
+    /// The route, its variable parts as placeholders; `{other}` where a service has too many.
+    #[schema(examples("/items/{id}"))]
     pub route: String,
 }
 
@@ -87,7 +98,7 @@ impl Named {
 }
 
 /// Whether an answer was made for this request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CacheState {
     /// It was made before.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::figures::{Figures, rounded};
 use super::ranking::Total;
@@ -20,16 +21,16 @@ pub struct OverviewQuery {
     pub filter: EndpointFilter,
 }
 
-/// The answer.
-#[derive(Debug, Serialize)]
+/// Totals over all endpoints, and by service.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct OverviewAnswer {
     /// The window, as it was read.
     pub window: WindowRead,
-    /// Everything acknowledged before this instant is counted.
+    /// Every record acknowledged before this instant is counted. UTC.
     pub data_through: DateTime<Utc>,
-    /// The largest relative error of a percentile.
+    /// How far a percentile may be from the exact value, relative to it: 0.044 is 4.4 %.
     pub percentile_error: f64,
-    /// Whether the answer was made for this request.
+    /// Whether the answer was made for this request (`miss`) or before (`hit`).
     pub cache: CacheState,
     /// All endpoints together.
     pub total: Total,
@@ -38,7 +39,7 @@ pub struct OverviewAnswer {
 }
 
 /// One service.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ServiceRow {
     /// Its name.
     pub service: String,
@@ -46,6 +47,7 @@ pub struct ServiceRow {
     #[serde(flatten)]
     pub total: Total,
     /// Its share of all requests, 0 to 1.
+    #[schema(minimum = 0, maximum = 1)]
     pub share: f64,
 }
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::{Object, ObjectBuilder, Type};
 
 use super::figures::{Figures, rounded};
 use super::{CacheState, Named, Stats, StatsError, WindowRead, csv};
@@ -27,30 +29,31 @@ pub struct RankingQuery {
     pub compare_previous: bool,
 }
 
-/// The answer.
-#[derive(Debug, Serialize)]
+/// A ranking of endpoints.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct RankingAnswer {
-    /// The column.
+    /// The column the rows are ordered by.
+    #[schema(schema_with = order)]
     pub by: &'static str,
     /// The window, as it was read.
     pub window: WindowRead,
     /// The window compared with, if asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_window: Option<WindowRead>,
-    /// Everything acknowledged before this instant is counted.
+    /// Every record acknowledged before this instant is counted. UTC.
     pub data_through: DateTime<Utc>,
-    /// The largest relative error of a percentile.
+    /// How far a percentile may be from the exact value, relative to it: 0.044 is 4.4 %.
     pub percentile_error: f64,
-    /// Whether the answer was made for this request.
+    /// Whether the answer was made for this request (`miss`) or before (`hit`).
     pub cache: CacheState,
     /// All endpoints that match, those beyond the limit too.
     pub total: Total,
-    /// The rows, best first.
+    /// The endpoints, the largest value of the column first; ties by `id`.
     pub rows: Vec<RankedRow>,
 }
 
 /// What all endpoints that match come to.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Total {
     /// How many they are.
     pub endpoints: u64,
@@ -59,32 +62,45 @@ pub struct Total {
     pub figures: Figures,
 }
 
-/// One endpoint.
-#[derive(Debug, Serialize)]
+/// One endpoint's row of a ranking.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct RankedRow {
     /// Its place, from 1.
+    #[schema(minimum = 1)]
     pub rank: u64,
-    /// It.
+    /// The endpoint.
     #[serde(flatten)]
     pub endpoint: Named,
     /// Its figures.
     #[serde(flatten)]
     pub figures: Figures,
     /// Its share, 0 to 1, of the ranked column's total; of all requests where the column does not add up.
+    #[schema(minimum = 0, maximum = 1)]
     pub share: f64,
     /// The period before; null where the endpoint saw no request then. Left out unless asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Previous>, required = false)]
     pub previous: Option<Option<Previous>>,
 }
 
 /// An endpoint in the period before.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Previous {
     /// Its place then.
+    #[schema(minimum = 1)]
     pub rank: u64,
     /// Its figures then.
     #[serde(flatten)]
     pub figures: Figures,
+}
+
+/// One of the columns there are.
+fn order() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("The column the rows are ordered by."))
+        .enum_values(Some(Order::ALL.map(Order::name)))
+        .build()
 }
 
 impl Stats {

@@ -11,6 +11,7 @@
 //! | `keys` | who is let in: scopes, refusals and their time, keys made and revoked while it runs, Postgres away |
 //! | `layers` | each module uses only what stands to its right on the map of `lib.rs` |
 //! | `import` | logs and records go in whole, once, with rejects named by line; also after kills and when a file has grown |
+//! | `openapi` | the description of the API is that of the service: routes, parameters and their bounds, answers field by field |
 //! | `readme` | the README's options and their defaults, commands and links are the program's |
 //! | `replica` | questions answered by a streaming replica: as of when, how far behind, and while it hangs or is gone |
 //! | `schema` | migrations, also by five at once; every statement fits the schema; every column is explained |
@@ -29,6 +30,7 @@ mod ingest;
 mod keys;
 mod layers;
 mod model;
+mod openapi;
 mod questions;
 mod readme;
 mod replica;
