@@ -17,9 +17,6 @@ use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation 
 
 use super::error::ApiError;
 
-/// How long a body may take to arrive.
-const ARRIVES_WITHIN: Duration = Duration::from_secs(15);
-
 /// The largest window a zstd frame may ask for, as a power of two: 8 MiB, what RFC 8878 asks every decoder to support.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
@@ -48,15 +45,20 @@ impl BodyType {
     }
 }
 
-/// Reads and decompresses a body of at most `limit` bytes, compressed and not.
-pub(super) async fn read(request: &HttpRequest, payload: &mut Payload, limit: usize) -> Result<Vec<u8>, ApiError> {
+/// Reads and decompresses a body of at most `limit` bytes, compressed and not, that arrives `within` a time.
+pub(super) async fn read(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    limit: usize,
+    within: Duration,
+) -> Result<Vec<u8>, ApiError> {
     let mut decoder = Decoder::of(request, limit)?;
     let announced =
         request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(ApiError::BodyTooLarge { limit });
     }
-    tokio::time::timeout(ARRIVES_WITHIN, async {
+    tokio::time::timeout(within, async {
         let mut received = 0;
         while let Some(chunk) = payload.next().await {
             // The client went away or broke the framing: nobody reads the answer.
@@ -70,7 +72,7 @@ pub(super) async fn read(request: &HttpRequest, payload: &mut Payload, limit: us
         decoder.finish()
     })
     .await
-    .map_err(|_| ApiError::BodyTooSlow)?
+    .map_err(|_| ApiError::BodyTooSlow { within })?
 }
 
 /// Undoes the content encoding.

@@ -3,6 +3,7 @@
 //! The texts are for the person who sent the request. What Postgres or Redis said is for the log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -27,7 +28,7 @@ pub(super) enum ApiError {
     InvalidBody(InvalidBody),
     CorruptEncoding,
     BodyTooLarge { limit: usize },
-    BodyTooSlow,
+    BodyTooSlow { within: Duration },
     UnsupportedType,
     UnsupportedEncoding,
     InvalidKey,
@@ -125,11 +126,11 @@ impl ApiError {
                 format!("A body may have {limit} bytes, compressed or not."),
                 "Send fewer records at a time; 5,000 is a good number.",
             ),
-            Self::BodyTooSlow => told(
+            Self::BodyTooSlow { within } => told(
                 StatusCode::REQUEST_TIMEOUT,
                 "body-too-slow",
                 "The body did not arrive in time",
-                "A body has 15 seconds to arrive.".to_owned(),
+                format!("A body has {} seconds to arrive.", within.as_secs()),
                 "Send fewer records at a time, or compress the body.",
             ),
             Self::UnsupportedType => told(
@@ -266,7 +267,7 @@ impl ApiError {
                 response.insert_header((header::ACCEPT_ENCODING, "gzip, zstd"));
             }
             // What is left of the body is not read, so the connection cannot serve another request.
-            Self::BodyTooLarge { .. } | Self::BodyTooSlow | Self::QueueFull => {
+            Self::BodyTooLarge { .. } | Self::BodyTooSlow { .. } | Self::QueueFull => {
                 response.force_close();
             }
             _ => {}

@@ -9,18 +9,20 @@
 
 mod body;
 mod error;
+mod listen;
 mod page;
 mod params;
+mod pieces;
 mod questions;
 mod records;
+mod tls;
 
 use std::future::Future;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_web::dev::{Server, Service as _};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App as ActixApp, HttpResponse, HttpServer, Resource, guard};
 
@@ -28,8 +30,8 @@ use crate::ingest::Ingest;
 use crate::stats::Stats;
 use error::ApiError;
 
-/// How long a client may take to send the head of a request.
-const HEAD_ARRIVES_WITHIN: Duration = Duration::from_secs(5);
+pub use listen::{TimeOuts, bind};
+pub use tls::{InvalidTls, Tls, TlsFiles};
 
 /// How long requests that are under way may take once the service was told to stop. The README asks for 45 s in all.
 const DRAINED_WITHIN_SECONDS: u64 = 25;
@@ -45,6 +47,10 @@ pub struct App {
     pub ingest: Arc<Ingest>,
     /// The largest body, bytes.
     pub max_body_bytes: usize,
+    /// How long clients may take.
+    pub time_outs: TimeOuts,
+    /// Whether clients speak TLS to this service.
+    pub tls: bool,
     /// Whether new work should go to another replica.
     pub stopping: Arc<AtomicBool>,
     /// The main runtime.
@@ -88,18 +94,41 @@ impl Running {
     }
 }
 
-/// Takes connections on `listener`; they are served once the returned server runs.
+/// Takes connections on `listener`, with TLS (HTTP/2 and 1.1) or without (HTTP/1.1); they are served once the returned server
+/// runs.
 ///
 /// # Errors
 /// An I/O error if the listener cannot be used.
-pub fn serve(listener: TcpListener, app: App) -> std::io::Result<Running> {
+pub fn serve(listener: TcpListener, tls: Option<Tls>, app: App) -> std::io::Result<Running> {
+    let time_outs = app.time_outs;
     let app = Data::new(app);
-    let server = HttpServer::new(move || ActixApp::new().app_data(app.clone()).configure(routes))
-        .client_request_timeout(HEAD_ARRIVES_WITHIN)
-        .shutdown_timeout(DRAINED_WITHIN_SECONDS)
-        // Signals are the application's: it also has a writer and jobs to stop.
-        .disable_signals()
-        .listen(listener)?;
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let connections = listen::CONNECTIONS.div_ceil(workers);
+    let server = HttpServer::new(move || {
+        ActixApp::new()
+            .app_data(app.clone())
+            .wrap_fn(move |request, service| {
+                let answer = service.call(request);
+                async move { Ok(answer.await?.map_body(|_, body| pieces::in_pieces(body, time_outs.written))) }
+            })
+            .configure(routes)
+    })
+    .workers(workers)
+    .max_connections(connections)
+    // Handshakes at once. Fewer than connections, and clients that stall theirs would keep out all others.
+    .max_connection_rate(connections)
+    .tls_handshake_timeout(time_outs.handshake)
+    .client_request_timeout(time_outs.head)
+    .shutdown_timeout(DRAINED_WITHIN_SECONDS)
+    // Signals are the application's: it also has a writer and jobs to stop.
+    .disable_signals();
+    let server = match tls {
+        Some(tls) => {
+            let config = tls.serve(time_outs.certificate).map_err(std::io::Error::other)?;
+            server.listen_rustls_0_23(listener, config)?
+        }
+        None => server.listen(listener)?,
+    };
     Ok(Running(server.run()))
 }
 

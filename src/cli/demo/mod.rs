@@ -27,6 +27,7 @@ use crate::cache::CacheConfig;
 use crate::config::DataOptions;
 use crate::domain::{Clock, Fingerprint, Order, RecordFields, Target, Timestamp, WindowRequest};
 use crate::embedded::{Durability, EmbeddedPostgres, Options};
+use crate::http::TimeOuts;
 use crate::ingest::{IdempotencyKey, Ingest, IngestError, Parsed};
 use crate::stats::RankingQuery;
 use crate::store::{EndpointFilter, Store, StoreConfig};
@@ -143,6 +144,8 @@ impl DemoCommand {
             ingest: data.ingest(),
             retention: data.retention(),
             listen,
+            tls: None,
+            time_outs: TimeOuts::default(),
             max_body_bytes: 16 << 20,
             jobs: true,
             migrate: true,

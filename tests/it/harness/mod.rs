@@ -16,6 +16,7 @@ use chrono::{DateTime, Utc};
 use endpoint_stats::app::{AppConfig, Application};
 use endpoint_stats::cache::CacheConfig;
 use endpoint_stats::domain::HandSetClock;
+use endpoint_stats::http::{TimeOuts, TlsFiles};
 use endpoint_stats::ingest::IngestConfig;
 use endpoint_stats::jobs::{Jobs, Retention};
 use endpoint_stats::store::{EndpointCaps, Store, StoreConfig};
@@ -54,6 +55,8 @@ pub struct Setup {
     pub ingest: IngestConfig,
     pub retention: Retention,
     pub redis_url: Option<String>,
+    pub tls: Option<TlsFiles>,
+    pub time_outs: TimeOuts,
 }
 
 impl Default for Setup {
@@ -72,6 +75,8 @@ impl Default for Setup {
                 hours: Some(chrono::TimeDelta::days(400)),
             },
             redis_url: None,
+            tls: None,
+            time_outs: TimeOuts::default(),
         }
     }
 }
@@ -97,6 +102,8 @@ impl TestApp {
             ingest: setup.ingest,
             retention: setup.retention,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls: setup.tls,
+            time_outs: setup.time_outs,
             max_body_bytes: setup.max_body_bytes,
             jobs: false,
             migrate: false,
