@@ -1,10 +1,13 @@
-//! What comes in wrong, row by row: B1 to B14 of the list of bad inputs that the service is held to.
+//! What comes in wrong, row by row: B1 to B23 and B28 of the list of bad inputs that the service is held to.
 //!
 //! | module | rows |
 //! |---|---|
 //! | `bodies` | B1 too large, B2 bombs and damaged streams, B3 types and encodings, B4 UTF-8, B5 depth, B6 documents |
 //! | `fields` | B7 numbers, B8 timestamps, B9 NUL, B10 long texts, B11 endpoints without end |
 //! | `texts` | B12 texts that mean something to COPY, B14 SQL in every field |
+//! | `requests` | B15 to B23, B28: heads and methods that are wrong, that lie, or that mean to get past a proxy |
+//! | `memory` | B1 to B5 by several clients at once, and what the process has in memory meanwhile |
+//! | `log` | B16 what a client writes stays one line of the log |
 //! | `parameters` | B13 parameters of every question, B14 SQL in every parameter |
 //!
 //! Each input is held to more than its status. The answer is a problem in words of this API, without a word of the
@@ -13,7 +16,10 @@
 
 mod bodies;
 mod fields;
+mod log;
+mod memory;
 mod parameters;
+mod requests;
 mod texts;
 
 use std::sync::atomic::{AtomicU64, Ordering};
