@@ -35,6 +35,7 @@ pub(super) enum ApiError {
     KeyReused,
     KeyHeld,
     QueueFull,
+    NoRoom,
     Stopping,
     NoSuchPage,
     NoSuchEndpoint,
@@ -181,6 +182,16 @@ impl ApiError {
                     RETRY_SOON,
                 )
             },
+            Self::NoRoom => Told {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                suggestion: "Send the batch again after the seconds in Retry-After, and fewer large ones at once.",
+                ..later(
+                    "too-many-bodies",
+                    "Too many large bodies arrive at once",
+                    "There is no room for this one now. Nothing was stored.",
+                    RETRY_SOON,
+                )
+            },
             Self::Stopping => later(
                 "stopping",
                 "The service is stopping",
@@ -267,7 +278,7 @@ impl ApiError {
                 response.insert_header((header::ACCEPT_ENCODING, "gzip, zstd"));
             }
             // What is left of the body is not read, so the connection cannot serve another request.
-            Self::BodyTooLarge { .. } | Self::BodyTooSlow { .. } | Self::QueueFull => {
+            Self::BodyTooLarge { .. } | Self::BodyTooSlow { .. } | Self::QueueFull | Self::NoRoom => {
                 response.force_close();
             }
             _ => {}

@@ -101,12 +101,14 @@ impl Running {
 /// An I/O error if the listener cannot be used.
 pub fn serve(listener: TcpListener, tls: Option<Tls>, app: App) -> std::io::Result<Running> {
     let time_outs = app.time_outs;
+    let room = Data::new(body::Room::of(app.max_body_bytes));
     let app = Data::new(app);
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let connections = listen::CONNECTIONS.div_ceil(workers);
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(app.clone())
+            .app_data(room.clone())
             .wrap_fn(move |request, service| {
                 let answer = service.call(request);
                 async move { Ok(answer.await?.map_body(|_, body| pieces::in_pieces(body, time_outs.written))) }
