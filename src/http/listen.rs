@@ -1,7 +1,7 @@
 //! The socket, and how long and how many clients may hold on to it.
 //!
-//! actix limits the head of a connection's first request and an idle connection; `body.rs` limits a body. What is left is a
-//! client that does not take its answer, which is the kernel's to see (`TCP_USER_TIMEOUT`) and `pieces.rs`'.
+//! actix limits the head of a connection's first request and an idle connection, `idle.rs` the heads of further ones,
+//! `body.rs` a body. A client that does not take its answer is the kernel's to see (`TCP_USER_TIMEOUT`) and `pieces.rs`'.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -14,7 +14,19 @@ const BACKLOG: i32 = 1_024;
 
 /// Connections at once, all workers together; further ones wait in the backlog. One that sends a body costs some 20 KiB
 /// here, so the most there can be take two thirds of 128 MiB. actix would take 25,600 for each worker.
-pub(super) const CONNECTIONS: usize = 4_096;
+const CONNECTIONS: usize = 4_096;
+
+/// Open files that are not clients': connections to Postgres and Redis, the log, the page being read.
+const OTHER_FILES: usize = 200;
+
+/// Connections at once: fewer where the system allows fewer open files, of which each takes two (see `idle.rs`). Out of
+/// files, the service could not reach its database either.
+pub(super) fn connections() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files =
+        limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok());
+    files.map_or(CONNECTIONS, |files: usize| (files.saturating_sub(OTHER_FILES) / 2).clamp(1, CONNECTIONS))
+}
 
 /// What the kernel keeps of an answer that a client has not taken, bytes; Linux doubles it. Left to itself it grows to
 /// 4 MiB a connection, which counts as the container's memory. Enough for 2.5 MB/s to a client 100 ms away.
@@ -25,8 +37,10 @@ const SEND_BUFFER_BYTES: usize = 128 * 1_024;
 pub struct TimeOuts {
     /// For the TLS handshake. A client far away with a bad line needs one.
     pub handshake: Duration,
-    /// For the head of the first request.
+    /// For the head of a request.
     pub head: Duration,
+    /// To begin the next request. actix' own number; what an idle connection holds is better used by another.
+    pub idle: Duration,
     /// For the body of a request.
     pub body: Duration,
     /// To take something of an answer; and to take all of it, once more for each mebibyte it has: 52 kB/s, a bad mobile
@@ -41,6 +55,7 @@ impl Default for TimeOuts {
         Self {
             handshake: Duration::from_secs(3),
             head: Duration::from_secs(5),
+            idle: Duration::from_secs(5),
             body: Duration::from_secs(15),
             written: Duration::from_secs(20),
             certificate: Duration::from_secs(60),
@@ -83,8 +98,8 @@ mod tests {
 
     #[test]
     fn the_times_are_those_that_are_documented() {
-        let TimeOuts { handshake, head, body, written, certificate } = TimeOuts::default();
-        let seconds = [handshake, head, body, written, certificate].map(|time| time.as_secs());
-        assert_eq!(seconds, [3, 5, 15, 20, 60]);
+        let TimeOuts { handshake, head, idle, body, written, certificate } = TimeOuts::default();
+        let seconds = [handshake, head, idle, body, written, certificate].map(|time| time.as_secs());
+        assert_eq!(seconds, [3, 5, 5, 15, 20, 60]);
     }
 }

@@ -9,6 +9,7 @@
 
 mod body;
 mod error;
+mod idle;
 mod listen;
 mod page;
 mod params;
@@ -29,6 +30,8 @@ use actix_web::{App as ActixApp, HttpResponse, HttpServer, Resource, guard};
 use crate::ingest::Ingest;
 use crate::stats::Stats;
 use error::ApiError;
+use idle::Watch;
+use pieces::in_pieces;
 
 pub use listen::{TimeOuts, bind};
 pub use tls::{InvalidTls, Tls, TlsFiles};
@@ -104,17 +107,20 @@ pub fn serve(listener: TcpListener, tls: Option<Tls>, app: App) -> std::io::Resu
     let room = Data::new(body::Room::of(app.max_body_bytes));
     let app = Data::new(app);
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let connections = listen::CONNECTIONS.div_ceil(workers);
+    let connections = listen::connections().div_ceil(workers);
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(app.clone())
             .app_data(room.clone())
             .wrap_fn(move |request, service| {
+                let under_way = request.conn_data::<Watch>().map(Watch::request);
                 let answer = service.call(request);
-                async move { Ok(answer.await?.map_body(|_, body| pieces::in_pieces(body, time_outs.written))) }
+                async move { Ok(answer.await?.map_body(|_, body| in_pieces(body, time_outs.written, under_way))) }
             })
             .configure(routes)
     })
+    .on_connect(move |connection, data| Watch::begin(connection, data, time_outs.idle + time_outs.head))
+    .keep_alive(time_outs.idle)
     .workers(workers)
     .max_connections(connections)
     // Handshakes at once. Fewer than connections, and clients that stall theirs would keep out all others.

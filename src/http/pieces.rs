@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::web::Bytes;
 
+use super::idle::UnderWay;
+
 /// Half of what actix buffers (32 KiB) before it waits for the client.
 const PIECE_BYTES: usize = 16 * 1_024;
 
@@ -21,14 +23,16 @@ const BYTES_A_TIME: u64 = 1 << 20;
 struct Pieces {
     rest: Bytes,
     until: Instant,
+    _under_way: Option<UnderWay>,
 }
 
 /// `body` in pieces, to be taken in `time`, and once more for each mebibyte; a body that is not finished stays as it is.
-pub(super) fn in_pieces(body: BoxBody, time: Duration) -> BoxBody {
+/// The request is under way until the last piece is given out.
+pub(super) fn in_pieces(body: BoxBody, time: Duration, under_way: Option<UnderWay>) -> BoxBody {
     match body.try_into_bytes() {
         Ok(rest) if rest.len() > PIECE_BYTES => {
             let times = 1 + u32::try_from(rest.len() as u64 / BYTES_A_TIME).unwrap_or(u32::MAX - 1);
-            BoxBody::new(Pieces { until: Instant::now() + time.saturating_mul(times), rest })
+            BoxBody::new(Pieces { until: Instant::now() + time.saturating_mul(times), rest, _under_way: under_way })
         }
         Ok(small) => BoxBody::new(small),
         Err(body) => body,
@@ -73,7 +77,7 @@ mod tests {
 
     #[test]
     fn an_answer_comes_in_pieces_and_whole() {
-        let mut body = in_pieces(BoxBody::new(vec![b'x'; 2 * PIECE_BYTES + 1]), Duration::from_secs(1));
+        let mut body = in_pieces(BoxBody::new(vec![b'x'; 2 * PIECE_BYTES + 1]), Duration::from_secs(1), None);
         assert_eq!(body.size(), BodySize::Sized(2 * PIECE_BYTES as u64 + 1));
         for length in [PIECE_BYTES, PIECE_BYTES, 1] {
             assert_eq!(next(&mut body), Some(Ok(length)));
@@ -83,7 +87,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_not_taken_in_time_ends_with_an_error() {
-        let mut body = in_pieces(BoxBody::new(vec![b'x'; 2 * PIECE_BYTES]), Duration::ZERO);
+        let mut body = in_pieces(BoxBody::new(vec![b'x'; 2 * PIECE_BYTES]), Duration::ZERO, None);
         assert_eq!(next(&mut body), Some(Err(NotTaken.to_string())));
     }
 }

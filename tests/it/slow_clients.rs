@@ -116,6 +116,44 @@ async fn f16_a_head_that_comes_byte_by_byte_is_ended_with_408() {
     assert!(silent.is_empty() || silent.starts_with("HTTP/1.1 408 "), "{silent}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn f16_a_further_head_that_comes_byte_by_byte_ends_the_connection() {
+    // actix' clock for these moves in half seconds, so less would be nothing at times.
+    let short = Duration::from_secs(1);
+    let app = TestApp::with(Setup {
+        time_outs: TimeOuts { head: short, idle: short, ..TimeOuts::default() },
+        ..Setup::default()
+    })
+    .await;
+    let began = Instant::now();
+    let mut connection = TcpStream::connect(app.address).await.unwrap();
+    connection.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    let head = format!("GET /livez HTTP/1.1\r\nhost: test\r\nx: {}", "y".repeat(500));
+    let answer = trickle(connection, head.as_bytes(), Duration::from_millis(50)).await;
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    let took = began.elapsed();
+    assert!((1_500..5_000).contains(&took.as_millis()), "{took:?}");
+
+    // One that asks again and again goes on for longer than that.
+    let mut busy = TcpStream::connect(app.address).await.unwrap();
+    let began = Instant::now();
+    while began.elapsed() < 5 * short {
+        busy.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+        let mut answer = [0; 4_096];
+        assert!(busy.read(&mut answer).await.unwrap() > 0, "closed after {:?}", began.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// So many connections, or what the limit of open files leaves: here each takes one at the client's end and two at the
+/// service's.
+fn as_many_as(wanted: usize) -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files =
+        limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok());
+    wanted.min((files.unwrap_or(1_024usize) - 400) / 3)
+}
+
 /// The slowest of a hundred good requests, one after the other.
 async fn slowest_of_a_hundred(app: &TestApp) -> Duration {
     let mut slowest = Duration::ZERO;
@@ -129,7 +167,7 @@ async fn slowest_of_a_hundred(app: &TestApp) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f17_a_thousand_bodies_that_come_byte_by_byte_end_with_408_and_disturb_nobody() {
+async fn f17_hundreds_of_bodies_that_come_byte_by_byte_end_with_408_and_disturb_nobody() {
     let time_outs = TimeOuts { body: Duration::from_secs(3), ..TimeOuts::default() };
     let app = TestApp::with(Setup { time_outs, ..Setup::default() }).await;
     app.accept(&[record("2026-11-21T10:00:00Z", "/items", 1.0)]).await;
@@ -137,7 +175,8 @@ async fn f17_a_thousand_bodies_that_come_byte_by_byte_end_with_408_and_disturb_n
 
     let began = Instant::now();
     let mut slow = JoinSet::new();
-    for n in 0..1_000 {
+    let clients = as_many_as(1_000);
+    for n in 0..clients {
         let mut connection = TcpStream::connect(app.address).await.unwrap();
         let how = if n % 2 == 0 { "content-length: 5000" } else { "transfer-encoding: chunked" };
         connection.write_all(format!("{POST}{how}\r\n\r\n").as_bytes()).await.unwrap();
@@ -147,12 +186,12 @@ async fn f17_a_thousand_bodies_that_come_byte_by_byte_end_with_408_and_disturb_n
             (trickle(connection, body.as_bytes(), Duration::from_secs(1)).await, began.elapsed())
         });
     }
-    println!("a thousand within {:?}", began.elapsed());
+    println!("{clients} within {:?}", began.elapsed());
     let busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                 AND application_name = 'endpoint-stats' AND state <> 'idle'";
     assert_eq!(app.database.number(busy).await, 0, "a connection to the database is held");
     let meanwhile = slowest_of_a_hundred(&app).await;
-    println!("slowest of a hundred: {alone:?} alone, {meanwhile:?} beside a thousand slow bodies");
+    println!("slowest of a hundred: {alone:?} alone, {meanwhile:?} beside slow bodies");
     // Bounded, on two cores that other tests use too.
     assert!(meanwhile < Duration::from_millis(500), "{meanwhile:?}, alone {alone:?}");
     assert_eq!(app.database.number(busy).await, 0, "a connection to the database is held");
@@ -164,6 +203,34 @@ async fn f17_a_thousand_bodies_that_come_byte_by_byte_end_with_408_and_disturb_n
         assert!((2..12).contains(&took.as_secs()), "{took:?}");
     }
     app.accept(&[record("2026-11-21T10:00:00Z", "/items", 1.0)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f17_slow_bodies_cost_kilobytes_each() {
+    let database = Database::create().await;
+    let (mut service, address) = process::serve(&database, &[("JOBS", "off")]).await;
+    let address = address.strip_prefix("http://").unwrap().to_owned();
+    let clients = as_many_as(1_000);
+    let connect = async || {
+        let mut connections = Vec::new();
+        for _ in 0..clients {
+            let mut connection = TcpStream::connect(&address).await.unwrap();
+            connection.write_all(format!("{POST}content-length: 5000\r\n\r\n[").as_bytes()).await.unwrap();
+            connections.push(connection);
+        }
+        // Every worker has taken its share once it answers a request that came after them.
+        for _ in 0..4 {
+            assert_eq!(http_client().get(format!("http://{address}/livez")).send().await.unwrap().status(), 200);
+        }
+        connections
+    };
+    http_client().get(format!("http://{address}/livez")).send().await.unwrap();
+    let Some(before) = resident(service.id().unwrap()) else { return };
+    let _connections = connect().await;
+    let grown = resident(service.id().unwrap()).unwrap().saturating_sub(before);
+    println!("{clients} bodies that have begun: {} KiB each", (grown >> 10) / clients);
+    assert!(grown < clients * (40 << 10), "{} KiB for {clients}", grown >> 10);
+    service.kill().await.unwrap();
 }
 
 /// As many rows as an answer may have, of long names: megabytes.

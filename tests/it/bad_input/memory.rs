@@ -9,6 +9,9 @@ use crate::harness::compressed::{gzip, zstd};
 use crate::harness::{Database, http_client, process};
 use crate::slow_clients::resident;
 
+/// What it is, its encoding and type, its bytes, and the status of the answer.
+type Sent = (&'static str, &'static str, &'static str, Vec<u8>, u16);
+
 const LIMIT: usize = 16 << 20;
 const CLIENTS: usize = 8;
 const ROUNDS: usize = 3;
@@ -24,7 +27,7 @@ async fn large_bodies_of_several_clients_take_less_than_twice_the_limit_together
     let spaces = |length: usize| vec![b' '; length];
     let mebibyte = vec![0; 1 << 20];
     let good = GOOD.replace("2026-11-21T10:00:00Z", &chrono::Utc::now().to_rfc3339());
-    let bodies: Arc<Vec<(&str, &str, &str, Vec<u8>, u16)>> = Arc::new(vec![
+    let bodies: Arc<Vec<Sent>> = Arc::new(vec![
         ("a good record", "gzip", JSON, gzip(&good), 200),
         ("1,000 good records", "zstd", NDJSON, zstd(format!("{good}\n").repeat(1_000)), 200),
         ("over the limit", "identity", JSON, spaces(LIMIT + 1), 413),
