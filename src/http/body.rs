@@ -23,8 +23,8 @@ use super::error::ApiError;
 /// The largest window a zstd frame may ask for, as a power of two: 8 MiB, what RFC 8878 asks every decoder to support.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// Room is taken in pieces of so many bytes, and every body has the first without asking: 4,096 connections that begin a body
-/// and do no more take 64 MiB.
+/// Room is taken in pieces of so many bytes, and every body has the first without asking: 2,048 connections that begin a body
+/// and do no more take 32 MiB.
 const PIECE_BYTES: usize = 16 * 1_024;
 
 /// A body that grows over this gets memory of its own (see [`OWN_BYTES`]). Most bodies are smaller: 5,000 records have 700 KB.

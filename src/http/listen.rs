@@ -12,9 +12,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections the kernel holds until a worker takes them, as many as actix asks for. Linux cuts it to `somaxconn`, 4,096.
 const BACKLOG: i32 = 1_024;
 
-/// Connections at once, all workers together; further ones wait in the backlog. One that sends a body costs some 20 KiB
-/// here, so the most there can be take two thirds of 128 MiB. actix would take 25,600 for each worker.
-const CONNECTIONS: usize = 4_096;
+/// Connections at once, all workers together; further ones wait in the backlog. One that has begun a body costs
+/// 29 KiB here, one that does not read a large answer 51, so the most there can be take 58 to 102 of 128 MiB. actix would
+/// take 25,600 for each worker.
+const CONNECTIONS: usize = 2_048;
 
 /// Open files that are not clients': connections to Postgres and Redis, the log, the page being read.
 const OTHER_FILES: usize = 200;
