@@ -178,6 +178,21 @@ async fn wrong_files_are_refused_at_the_start_in_words_that_name_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_program_takes_both_files_from_its_options() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue();
+    authority.place("first", &certificate, &key.serialize_pem());
+    let files = authority.files();
+    let settings = [("TLS_CERT", files.certificates.to_str().unwrap()), ("TLS_KEY", files.key.to_str().unwrap())];
+    let (mut service, address) = process::serve(&Database::create().await, &settings).await;
+    let encrypted = address.replace("http:", "https:");
+    let answer = authority.client(|client| client).get(format!("{encrypted}/readyz")).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.version()), (200, Version::HTTP_2));
+    assert!(crate::harness::http_client().get(format!("{address}/readyz")).send().await.is_err());
+    service.kill().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_certificate_is_shown_without_a_restart_and_a_bad_one_never() {
     let authority = Authority::new();
     let often = TimeOuts { certificate: Duration::from_millis(20), ..TimeOuts::default() };
