@@ -1,6 +1,6 @@
 //! The service put together, run, and stopped.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -42,6 +42,10 @@ pub struct AppConfig {
     pub listen: SocketAddr,
     /// Whether requests need an API key.
     pub auth: bool,
+    /// The certificate to show; without one, plain HTTP.
+    pub tls: Option<http::TlsFiles>,
+    /// How long clients may take.
+    pub time_outs: http::TimeOuts,
     /// The largest body, bytes.
     pub max_body_bytes: usize,
     /// Whether to run maintenance.
@@ -71,6 +75,8 @@ impl Application {
     /// # Errors
     /// What keeps the service from starting.
     pub async fn build(config: AppConfig, clock: Clock) -> anyhow::Result<Self> {
+        // First, since it needs nothing: a wrong file is told before anything is migrated.
+        let tls = config.tls.map(http::Tls::new).transpose().context("TLS")?;
         if config.migrate {
             for migration in store::migrate(&config.store.url).await? {
                 tracing::info!(migration, "migrated");
@@ -93,19 +99,22 @@ impl Application {
         let stats = Arc::new(Stats::new(Arc::clone(&store), Cache::new(&config.cache, namespace)?, clock));
         stats.cache().warm_up().await;
 
-        let listener =
-            TcpListener::bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
+        let listener = http::bind(config.listen, config.time_outs)
+            .with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
         let stopping = Arc::new(AtomicBool::new(false));
+        let encrypted = tls.is_some();
         let server = http::serve(
             listener,
+            tls,
             http::App {
                 stats: Arc::clone(&stats),
                 ingest: Arc::clone(&ingest),
                 keys: keys.clone(),
                 max_body_bytes: config.max_body_bytes,
+                time_outs: config.time_outs,
+                tls: encrypted,
                 stopping: Arc::clone(&stopping),
-                tls: false,
                 runtime: tokio::runtime::Handle::current(),
             },
         )?;

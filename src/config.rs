@@ -3,6 +3,7 @@
 //! Every option that takes a value is an environment variable too. Secrets (addresses with passwords) are never printed.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -211,6 +212,14 @@ pub struct ServeOptions {
     #[arg(long, env, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
+    /// Certificate to show to clients, PEM, those of its issuers after it; with --tls-key the API speaks TLS and nothing else
+    #[arg(long, env, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Key of the certificate, PEM (PKCS#8, PKCS#1 or SEC1); both files are read again when they change
+    #[arg(long, env, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
     /// Whether requests need an API key; `endpoint-stats keys create` makes keys
     #[arg(long, env, default_value = "required", value_name = "WHETHER")]
     pub auth: Auth,
@@ -251,6 +260,20 @@ pub enum Switch {
 }
 
 impl ServeOptions {
+    /// The certificate and its key, where the API is to speak TLS.
+    ///
+    /// # Errors
+    /// If only one of them is given.
+    pub fn tls(&self) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
+        let given = |file: &Option<PathBuf>| file.clone().filter(|file| !file.as_os_str().is_empty());
+        match (given(&self.tls_cert), given(&self.tls_key)) {
+            (Some(certificates), Some(key)) => Ok(Some((certificates, key))),
+            (None, None) => Ok(None),
+            (Some(_), None) => bail!("TLS_CERT is set and TLS_KEY is not: set both, or none for plain HTTP"),
+            (None, Some(_)) => bail!("TLS_KEY is set and TLS_CERT is not: set both, or none for plain HTTP"),
+        }
+    }
+
     /// Refuses what would not be safe.
     ///
     /// # Errors

@@ -60,7 +60,8 @@ pub async fn run() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Serve(command) => {
-            log_to_stdout("info,actix_server=warn,refinery_core=warn,tokio_postgres=warn");
+            // actix tells of each client that speaks no HTTP or goes away as of an error of its own.
+            log_to_stdout("info,actix_server=warn,actix_http=off,refinery_core=warn,tokio_postgres=warn");
             command.run().await.map(|()| ExitCode::SUCCESS)
         }
         Command::Migrate(command) => migrate(command).await.map(|()| ExitCode::SUCCESS),
@@ -69,7 +70,7 @@ pub async fn run() -> ExitCode {
         Command::Verify(command) => command.run().await,
         Command::Keys(command) => command.run().await,
         Command::Demo(command) => {
-            log_to_stdout("warn");
+            log_to_stdout("warn,actix_http=off");
             command.run().await.map(|()| ExitCode::SUCCESS)
         }
     };

@@ -6,6 +6,7 @@ use super::stop_on_signal;
 use crate::app::{AppConfig, Application};
 use crate::config::{Auth, CacheOptions, DataOptions, DatabaseOptions, ReplicaOptions, ServeOptions, Switch};
 use crate::domain::Clock;
+use crate::http::{TimeOuts, TlsFiles};
 
 #[derive(Args)]
 pub(super) struct ServeCommand {
@@ -27,10 +28,12 @@ impl ServeCommand {
         let auth = if self.serve.auth == Auth::Required { "required" } else { "off" };
         // Heard from the beginning: a service told to stop while it starts should stop.
         let stop = stop_on_signal()?;
-        let build = Application::build(self.config()?, Clock::system());
+        let config = self.config()?;
+        let tls = config.tls.is_some();
+        let build = Application::build(config, Clock::system());
         // Starting may take long: another replica that migrates is waited for. Cut off, a migration is rolled back.
         let Some(application) = stop.run_until_cancelled(build).await.transpose()? else { return Ok(()) };
-        tracing::info!(address = %application.address(), auth, "serving");
+        tracing::info!(address = %application.address(), tls, auth, "serving");
         application.run_until(stop).await
     }
 
@@ -44,6 +47,8 @@ impl ServeCommand {
             retention: self.data.retention(),
             listen: self.serve.listen,
             auth: self.serve.auth == Auth::Required,
+            tls: self.serve.tls()?.map(|(certificates, key)| TlsFiles { certificates, key }),
+            time_outs: TimeOuts::default(),
             max_body_bytes: usize::try_from(self.serve.max_body_bytes)?,
             jobs: self.serve.jobs == Switch::On,
             migrate: self.serve.migrate == Switch::On,

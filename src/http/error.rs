@@ -3,6 +3,7 @@
 //! The texts are for the person who sent the request. What Postgres or Redis said is for the log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -28,13 +29,14 @@ pub(super) enum ApiError {
     InvalidBody(InvalidBody),
     CorruptEncoding,
     BodyTooLarge { limit: usize },
-    BodyTooSlow,
+    BodyTooSlow { within: Duration },
     UnsupportedType,
     UnsupportedEncoding,
     InvalidKey,
     KeyReused,
     KeyHeld,
     QueueFull,
+    NoRoom,
     Stopping,
     Unauthorized { presented: bool },
     Forbidden { wanted: Scope },
@@ -150,11 +152,11 @@ impl ApiError {
                 format!("A body may have {limit} bytes, compressed or not."),
                 "Send fewer records at a time; 5,000 is a good number.",
             ),
-            Self::BodyTooSlow => told(
+            Self::BodyTooSlow { within } => told(
                 StatusCode::REQUEST_TIMEOUT,
                 "body-too-slow",
                 "The body did not arrive in time",
-                "A body has 15 seconds to arrive.".to_owned(),
+                format!("A body has {} seconds to arrive.", within.as_secs()),
                 "Send fewer records at a time, or compress the body.",
             ),
             Self::UnsupportedType => told(
@@ -202,6 +204,16 @@ impl ApiError {
                     "queue-full",
                     "Too many records are waiting",
                     "The queue is full. Nothing was stored.",
+                    RETRY_SOON,
+                )
+            },
+            Self::NoRoom => Told {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                suggestion: "Send the batch again after the seconds in Retry-After, and fewer large ones at once.",
+                ..later(
+                    "too-many-bodies",
+                    "Too many large bodies arrive at once",
+                    "There is no room for this one now. Nothing was stored.",
                     RETRY_SOON,
                 )
             },
@@ -334,7 +346,7 @@ impl ApiError {
                 response.insert_header((header::ACCEPT_ENCODING, "gzip, zstd"));
             }
             // What is left of the body is not read, so the connection cannot serve another request.
-            Self::BodyTooLarge { .. } | Self::BodyTooSlow | Self::QueueFull => {
+            Self::BodyTooLarge { .. } | Self::BodyTooSlow { .. } | Self::QueueFull | Self::NoRoom => {
                 response.force_close();
             }
             _ => {}

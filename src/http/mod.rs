@@ -13,20 +13,23 @@ mod docs;
 mod encoding;
 mod error;
 mod headers;
+mod idle;
+mod listen;
 mod openapi;
 mod page;
 mod params;
+mod pieces;
 mod questions;
 mod records;
+mod tls;
 mod unread;
 
 use std::future::Future;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use actix_web::dev::{HttpServiceFactory, Server};
+use actix_web::dev::{HttpServiceFactory, Server, Service as _};
 use actix_web::http::header::ContentType;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
@@ -38,9 +41,11 @@ use crate::domain::Scope;
 use crate::ingest::Ingest;
 use crate::stats::Stats;
 use error::ApiError;
+use idle::Watch;
+use pieces::in_pieces;
 
-/// How long a client may take to send the head of a request.
-const HEAD_ARRIVES_WITHIN: Duration = Duration::from_secs(5);
+pub use listen::{TimeOuts, bind};
+pub use tls::{InvalidTls, Tls, TlsFiles};
 
 /// How long requests that are under way may take once the service was told to stop. The README asks for 45 s in all.
 const DRAINED_WITHIN_SECONDS: u64 = 25;
@@ -58,10 +63,12 @@ pub struct App {
     pub keys: Option<Arc<KeyRing>>,
     /// The largest body, bytes.
     pub max_body_bytes: usize,
+    /// How long clients may take.
+    pub time_outs: TimeOuts,
+    /// Whether clients speak TLS to this service.
+    pub tls: bool,
     /// Whether new work should go to another replica.
     pub stopping: Arc<AtomicBool>,
-    /// Whether connections are TLS.
-    pub tls: bool,
     /// The main runtime.
     pub runtime: tokio::runtime::Handle,
 }
@@ -108,19 +115,48 @@ impl Running {
     }
 }
 
-/// Takes connections on `listener`; they are served once the returned server runs.
+/// Takes connections on `listener`, with TLS (HTTP/2 and 1.1) or without (HTTP/1.1); they are served once the returned server
+/// runs.
 ///
 /// # Errors
 /// An I/O error if the listener cannot be used.
-pub fn serve(listener: TcpListener, app: App) -> std::io::Result<Running> {
+pub fn serve(listener: TcpListener, tls: Option<Tls>, app: App) -> std::io::Result<Running> {
+    let time_outs = app.time_outs;
+    let room = Data::new(body::Room::of(app.max_body_bytes));
     let app = Data::new(app);
-    let server =
-        HttpServer::new(move || ActixApp::new().app_data(app.clone()).configure(routes).wrap(from_fn(headers::write)))
-            .client_request_timeout(HEAD_ARRIVES_WITHIN)
-            .shutdown_timeout(DRAINED_WITHIN_SECONDS)
-            // Signals are the application's: it also has a writer and jobs to stop.
-            .disable_signals()
-            .listen(listener)?;
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let connections = listen::connections().div_ceil(workers);
+    let server = HttpServer::new(move || {
+        ActixApp::new()
+            .app_data(app.clone())
+            .app_data(room.clone())
+            .configure(routes)
+            .wrap(from_fn(headers::write))
+            // The outermost: what the others have made is sent.
+            .wrap_fn(move |request, service| {
+                let under_way = request.conn_data::<Watch>().map(Watch::request);
+                let answer = service.call(request);
+                async move { Ok(answer.await?.map_body(|_, body| in_pieces(body, time_outs.written, under_way))) }
+            })
+    })
+    .on_connect(move |connection, data| Watch::begin(connection, data, time_outs.idle + time_outs.head))
+    .keep_alive(time_outs.idle)
+    .workers(workers)
+    .max_connections(connections)
+    // Handshakes at once. Fewer than connections, and clients that stall theirs would keep out all others.
+    .max_connection_rate(connections)
+    .tls_handshake_timeout(time_outs.handshake)
+    .client_request_timeout(time_outs.head)
+    .shutdown_timeout(DRAINED_WITHIN_SECONDS)
+    // Signals are the application's: it also has a writer and jobs to stop.
+    .disable_signals();
+    let server = match tls {
+        Some(tls) => {
+            let config = tls.serve(time_outs.certificate).map_err(std::io::Error::other)?;
+            server.listen_rustls_0_23(listener, config)?
+        }
+        None => server.listen(listener)?,
+    };
     Ok(Running(server.run()))
 }
 

@@ -54,7 +54,7 @@ async fn take(app: &App, request: &HttpRequest, payload: &mut Payload) -> Result
     if app.ingest.is_full() {
         return Err(ApiError::QueueFull);
     }
-    let body = body::read(request, payload, app.max_body_bytes).await?;
+    let body = body::read(request, payload, app.max_body_bytes, app.time_outs.body).await?;
 
     let small = body.len() <= PARSED_IN_PLACE_BYTES;
     let accepted = app.ingest.accepted_times();

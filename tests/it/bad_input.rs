@@ -5,6 +5,9 @@
 //! | `bodies` | B1 too large, B2 bombs and damaged streams, B3 types and encodings, B4 UTF-8, B5 depth, B6 documents |
 //! | `fields` | B7 numbers, B8 timestamps, B9 NUL, B10 long texts, B11 endpoints without end |
 //! | `texts` | B12 texts that mean something to COPY, B14 SQL in every field |
+//! | `requests` | B15 to B23, B28: heads and methods that are wrong, that lie, or that mean to get past a proxy |
+//! | `memory` | B1 to B5 by several clients at once, and what the process has in memory meanwhile |
+//! | `log` | B16 what a client writes stays one line of the log |
 //! | `parameters` | B13 parameters of every question, B14 SQL in every parameter |
 //! | `answers` | B24 validators and ranges, B25 OTLP, B26 lines of access logs, B27 formulas in CSV |
 //!
@@ -15,7 +18,10 @@
 mod answers;
 mod bodies;
 mod fields;
+mod log;
+mod memory;
 mod parameters;
+mod requests;
 mod texts;
 
 use std::sync::atomic::{AtomicU64, Ordering};

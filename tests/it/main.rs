@@ -16,6 +16,8 @@
 //! | `replica` | questions answered by a streaming replica: as of when, how far behind, and while it hangs or is gone |
 //! | `schema` | migrations, also by five at once; every statement fits the schema; every column is explained |
 //! | `shutdown` | SIGTERM and SIGKILL under load, with Postgres well, held up and out of reach |
+//! | `slow_clients` | a head, a body, an answer that goes slowly: the connection ends, nobody else waits, memory is bounded |
+//! | `tls` | HTTP/2 and 1.1 over TLS, wrong files told at the start, a new certificate without a restart |
 //! | `trainticket` | two days of a real system: counts exact, percentiles within the bound |
 //! | `verify` | silent on a good database; names whatever was tampered with |
 
@@ -36,5 +38,7 @@ mod readme;
 mod replica;
 mod schema;
 mod shutdown;
+mod slow_clients;
+mod tls;
 mod trainticket;
 mod verify;

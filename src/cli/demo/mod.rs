@@ -27,6 +27,7 @@ use crate::cache::CacheConfig;
 use crate::config::DataOptions;
 use crate::domain::{Clock, Fingerprint, Order, RecordFields, Target, Timestamp, WindowRequest};
 use crate::embedded::{Durability, EmbeddedPostgres, Options};
+use crate::http::TimeOuts;
 use crate::ingest::{IdempotencyKey, Ingest, IngestError, Parsed};
 use crate::stats::RankingQuery;
 use crate::store::{EndpointFilter, Source, Store, StoreConfig};
@@ -145,6 +146,8 @@ impl DemoCommand {
             retention: data.retention(),
             listen,
             auth: false,
+            tls: None,
+            time_outs: TimeOuts::default(),
             max_body_bytes: 16 << 20,
             jobs: true,
             migrate: true,

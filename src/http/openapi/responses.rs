@@ -14,6 +14,7 @@ use utoipa::openapi::{
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::super::error::ApiError;
+use super::super::listen::TimeOuts;
 use crate::domain::Scope;
 use crate::ingest::{IngestAnswer, InvalidBody, Record};
 
@@ -80,7 +81,8 @@ impl IntoResponses for Ingest {
             ApiError::CorruptEncoding,
             ApiError::InvalidKey,
             ApiError::parameter("limit", "is not known here"),
-            ApiError::BodyTooSlow,
+            ApiError::BodyTooSlow { within: TimeOuts::default().body },
+            ApiError::NoRoom,
             ApiError::KeyHeld,
             ApiError::BodyTooLarge { limit: 16 << 20 },
             ApiError::UnsupportedType,

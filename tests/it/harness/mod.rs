@@ -18,6 +18,7 @@ use chrono::{DateTime, Utc};
 use endpoint_stats::app::{AppConfig, Application};
 use endpoint_stats::cache::CacheConfig;
 use endpoint_stats::domain::HandSetClock;
+use endpoint_stats::http::{TimeOuts, TlsFiles};
 use endpoint_stats::ingest::IngestConfig;
 use endpoint_stats::jobs::{Jobs, Retention};
 use endpoint_stats::store::{EndpointCaps, ReplicaConfig, Store, StoreConfig};
@@ -58,6 +59,8 @@ pub struct Setup {
     pub redis_url: Option<String>,
     pub auth: bool,
     pub replica: Option<ReplicaConfig>,
+    pub tls: Option<TlsFiles>,
+    pub time_outs: TimeOuts,
 }
 
 impl Default for Setup {
@@ -78,6 +81,8 @@ impl Default for Setup {
             redis_url: None,
             auth: false,
             replica: None,
+            tls: None,
+            time_outs: TimeOuts::default(),
         }
     }
 }
@@ -105,6 +110,8 @@ impl TestApp {
             retention: setup.retention,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             auth: setup.auth,
+            tls: setup.tls,
+            time_outs: setup.time_outs,
             max_body_bytes: setup.max_body_bytes,
             jobs: false,
             migrate: false,
