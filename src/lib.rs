@@ -13,6 +13,7 @@
 //! | [`cache`] | finished answers, in the process and in Redis |
 //! | [`ingest`] | from the bytes of a body to the answer after `COMMIT` |
 //! | [`stats`] | questions and their answers: ranking, overview, one endpoint, days |
+//! | [`limits`] | how much one client may ask: decided here, counted with the other replicas |
 //! | [`jobs`] | maintenance: fold, refresh, partitions |
 //! | [`http`] | the table of routes, bounded bodies, statuses, headers, the page at `/` |
 //! | [`app`] | all of it put together, run, and stopped in the right order |
@@ -24,7 +25,7 @@
 //! Arrows go one way. Each module uses only what stands to its right:
 //!
 //! ```text
-//! main → cli → app → http → { stats, ingest, jobs } → { store, cache } → domain
+//! main → cli → app → http → { limits, stats, ingest, jobs } → { store, cache } → domain
 //!
 //!        access_log → domain     config: plain data     embedded: stands alone
 //! ```
@@ -62,5 +63,6 @@ pub mod embedded;
 pub mod http;
 pub mod ingest;
 pub mod jobs;
+pub mod limits;
 pub mod stats;
 pub mod store;

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::stop_on_signal;
 use crate::app::{AppConfig, Application};
-use crate::config::{CacheOptions, DataOptions, DatabaseOptions, ServeOptions, Switch};
+use crate::config::{CacheOptions, DataOptions, DatabaseOptions, LimitOptions, ServeOptions, Switch};
 use crate::domain::Clock;
 
 #[derive(Args)]
@@ -17,6 +17,8 @@ pub(super) struct ServeCommand {
     cache: CacheOptions,
     #[command(flatten)]
     data: DataOptions,
+    #[command(flatten)]
+    limits: LimitOptions,
 }
 
 impl ServeCommand {
@@ -37,6 +39,8 @@ impl ServeCommand {
             cache: self.cache.cache(),
             ingest: self.data.ingest(),
             retention: self.data.retention(),
+            limits: self.limits.limits(),
+            trusted_proxies: self.limits.trusted_proxies(),
             listen: self.serve.listen,
             max_body_bytes: usize::try_from(self.serve.max_body_bytes)?,
             jobs: self.serve.jobs == Switch::On,

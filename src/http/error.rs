@@ -34,6 +34,7 @@ pub(super) enum ApiError {
     KeyReused,
     KeyHeld,
     QueueFull,
+    RateLimited { retry_after: u32 },
     Stopping,
     NoSuchPage,
     NoSuchEndpoint,
@@ -178,6 +179,16 @@ impl ApiError {
                     "Too many records are waiting",
                     "The queue is full. Nothing was stored.",
                     RETRY_SOON,
+                )
+            },
+            Self::RateLimited { retry_after } => Told {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                suggestion: "Send the request again after the seconds in Retry-After; RateLimit-Policy says how many are allowed.",
+                ..later(
+                    "rate-limited",
+                    "Too many requests",
+                    "This client has used what it may ask for the time being. Nothing was read or stored.",
+                    *retry_after,
                 )
             },
             Self::Stopping => later(

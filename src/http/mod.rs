@@ -1,20 +1,23 @@
 //! HTTP: the only module that knows actix.
 //!
-//! Owns: the table of routes, bodies and query strings, statuses and headers. Uses: `stats`, `ingest`, `store`'s
+//! Owns: the table of routes, bodies and query strings, statuses and headers. Uses: `limits`, `stats`, `ingest`, `store`'s
 //! filters and errors, `domain`.
 //!
 //! actix runs its handlers on worker threads, each with a runtime of its own that ends with the server. What speaks to
 //! Postgres or Redis runs on the main runtime (`App::on_main`): a connection dialled on a worker's runtime would die with
 //! it, while the writer still has batches to flush; and work that a client asked for ends well even if the client goes.
 
+mod address;
 mod body;
 mod encoding;
 mod error;
 mod headers;
+mod limits;
 mod page;
 mod params;
 mod questions;
 mod records;
+mod unread;
 
 use std::future::Future;
 use std::net::TcpListener;
@@ -22,13 +25,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_web::dev::{HttpServiceFactory, Server};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{App as ActixApp, HttpResponse, HttpServer, Resource, guard};
+use actix_web::{App as ActixApp, FromRequest, Handler, HttpResponse, HttpServer, Resource, Responder, guard};
+use ipnet::IpNet;
 use tracing::Instrument as _;
 
 use crate::ingest::Ingest;
+use crate::limits::{Kind, Limits};
 use crate::stats::Stats;
 use error::ApiError;
 
@@ -47,6 +52,10 @@ pub struct App {
     pub stats: Arc<Stats>,
     /// Takes records.
     pub ingest: Arc<Ingest>,
+    /// What one client may ask for.
+    pub limits: Arc<Limits>,
+    /// Whose word is taken on where a request comes from.
+    pub trusted_proxies: Vec<IpNet>,
     /// The largest body, bytes.
     pub max_body_bytes: usize,
     /// Whether new work should go to another replica.
@@ -115,38 +124,56 @@ pub fn serve(listener: TcpListener, app: App) -> std::io::Result<Running> {
     Ok(Running(server.run()))
 }
 
-/// Every route on one page.
+/// Every route on one page: those for records, those for questions, and the open ones, which nothing limits.
 fn routes(config: &mut ServiceConfig) {
     config
-        .service(write("/api/v1/requests").route(web::post().to(records::ingest)))
+        .service(write("/api/v1/requests", records::ingest))
         .service(read("/api/v1/endpoints/top", questions::top))
         .service(read("/api/v1/endpoints/{id}", questions::endpoint))
         .service(read("/api/v1/endpoints/{id}/series", questions::series))
         .service(read("/api/v1/endpoints/{id}/requests", questions::requests))
         .service(read("/api/v1/overview", questions::overview))
         .service(read("/api/v1/daily", questions::daily))
-        .service(read("/", page::page))
-        .service(read("/favicon.ico", page::favicon))
-        .service(read("/livez", livez))
-        .service(read("/readyz", readyz))
+        .service(open("/", page::page))
+        .service(open("/favicon.ico", page::favicon))
+        .service(open("/livez", livez))
+        .service(open("/readyz", readyz))
         .default_service(web::to(|| async { ApiError::NoSuchPage.response() }));
 }
 
-/// A resource that is read.
-fn read<H, A>(path: &str, handler: H) -> Resource
+/// A resource that anybody may read, as often as they like.
+fn open<H, A>(path: &str, handler: H) -> Resource
 where
-    H: actix_web::Handler<A>,
-    A: actix_web::FromRequest + 'static,
-    H::Output: actix_web::Responder + 'static,
+    H: Handler<A>,
+    A: FromRequest + 'static,
+    H::Output: Responder + 'static,
 {
     web::resource(path)
         .route(web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler))
         .default_service(web::to(|| async { ApiError::MethodNotAllowed { allow: READ }.response() }))
 }
 
-/// A resource that is written to.
-fn write(path: &str) -> Resource {
-    web::resource(path).default_service(web::to(|| async { ApiError::MethodNotAllowed { allow: "POST" }.response() }))
+/// A resource that is read.
+fn read<H, A>(path: &str, handler: H) -> impl HttpServiceFactory + 'static
+where
+    H: Handler<A>,
+    A: FromRequest + 'static,
+    H::Output: Responder + 'static,
+{
+    open(path, handler).wrap(from_fn(|request, next| limits::keep(Kind::Read, request, next)))
+}
+
+/// A resource that records are sent to.
+fn write<H, A>(path: &str, handler: H) -> impl HttpServiceFactory + 'static
+where
+    H: Handler<A>,
+    A: FromRequest + 'static,
+    H::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::post().to(handler))
+        .default_service(web::to(|| async { ApiError::MethodNotAllowed { allow: "POST" }.response() }))
+        .wrap(from_fn(|request, next| limits::keep(Kind::Ingest, request, next)))
 }
 
 /// The process is alive. Touches nothing: a database that is away is no reason to restart the service.

@@ -1,16 +1,13 @@
 //! `POST` of records.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::web::{self, Bytes, Data, Payload};
+use actix_web::web::{self, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::App;
 use super::body::{self, BodyType};
 use super::error::ApiError;
 use super::params::Params;
+use super::unread::refuse;
 use crate::domain::Fingerprint;
 use crate::ingest::{IdempotencyKey, read_json, read_ndjson};
 
@@ -23,29 +20,7 @@ const KEY_MAX_BYTES: usize = 255;
 pub(super) async fn ingest(app: Data<App>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
     match take(&app, &request, &mut payload).await {
         Ok(answer) => answer,
-        Err(error) => error.response().map_body(|_, said| Unread { said, _payload: payload }.boxed()),
-    }
-}
-
-/// A refusal, and what was not read of the body it refuses.
-///
-/// Once nobody holds the payload of a chunked body, actix reads the rest of it and throws it away, for as long as it comes:
-/// a client that is slow on purpose would keep its connection for ever. While the payload is held, actix answers, leaves
-/// the client a second to read the answer, and closes.
-struct Unread {
-    said: BoxBody,
-    _payload: Payload,
-}
-
-impl MessageBody for Unread {
-    type Error = <BoxBody as MessageBody>::Error;
-
-    fn size(&self) -> BodySize {
-        self.said.size()
-    }
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.get_mut().said).poll_next(context)
+        Err(error) => refuse(&error, payload.into_inner()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The map of modules, held against the sources.
 //!
 //! ```text
-//! main → cli → app → http → { stats, ingest, jobs } → { store, cache } → domain
+//! main → cli → app → http → { limits, stats, ingest, jobs } → { store, cache } → domain
 //!                           access_log → domain        config, embedded: see MAP
 //! ```
 //!
@@ -13,14 +13,28 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module and the modules it may use.
-const MAP: [(&str, &[&str]); 13] = [
+const MAP: [(&str, &[&str]); 14] = [
     ("main", &["cli"]),
     (
         "cli",
-        &["access_log", "app", "cache", "config", "domain", "embedded", "http", "ingest", "jobs", "stats", "store"],
+        &[
+            "access_log",
+            "app",
+            "cache",
+            "config",
+            "domain",
+            "embedded",
+            "http",
+            "ingest",
+            "jobs",
+            "limits",
+            "stats",
+            "store",
+        ],
     ),
-    ("app", &["http", "stats", "ingest", "jobs", "store", "cache", "domain", "config"]),
-    ("http", &["stats", "ingest", "jobs", "store", "cache", "domain"]),
+    ("app", &["http", "limits", "stats", "ingest", "jobs", "store", "cache", "domain", "config"]),
+    ("http", &["limits", "stats", "ingest", "jobs", "store", "cache", "domain"]),
+    ("limits", &["cache", "domain"]),
     ("stats", &["store", "cache", "domain"]),
     ("ingest", &["store", "cache", "domain"]),
     ("jobs", &["store", "cache", "domain"]),
@@ -28,7 +42,7 @@ const MAP: [(&str, &[&str]); 13] = [
     ("cache", &["domain"]),
     ("access_log", &["domain"]),
     // Plain data: options become the configurations of those who use them.
-    ("config", &["ingest", "jobs", "store", "cache"]),
+    ("config", &["ingest", "jobs", "limits", "store", "cache"]),
     ("embedded", &[]),
     ("domain", &[]),
 ];

@@ -9,6 +9,7 @@
 //! | `cache` | what the caches may save and what they must never change: replicas, garbage, Redis away, late data |
 //! | `histogram` | the latency histogram adds up in Postgres as it does in Rust |
 //! | `layers` | each module uses only what stands to its right on the map of `lib.rs` |
+//! | `limits` | how much a client may ask: exact bursts, who is one client, replicas together, Redis away |
 //! | `import` | logs and records go in whole, once, with rejects named by line; also after kills and when a file has grown |
 //! | `readme` | the README's options and their defaults, commands and links are the program's |
 //! | `schema` | migrations, also by five at once; every statement fits the schema; every column is explained |
@@ -25,6 +26,7 @@ mod histogram;
 mod import;
 mod ingest;
 mod layers;
+mod limits;
 mod model;
 mod questions;
 mod readme;

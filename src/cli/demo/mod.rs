@@ -28,6 +28,7 @@ use crate::config::DataOptions;
 use crate::domain::{Clock, Fingerprint, Order, RecordFields, Target, Timestamp, WindowRequest};
 use crate::embedded::{Durability, EmbeddedPostgres, Options};
 use crate::ingest::{IdempotencyKey, Ingest, IngestError, Parsed};
+use crate::limits::LimitsConfig;
 use crate::stats::RankingQuery;
 use crate::store::{EndpointFilter, Store, StoreConfig};
 use shop::{Request, Shop};
@@ -142,6 +143,9 @@ impl DemoCommand {
             cache: CacheConfig::default(),
             ingest: data.ingest(),
             retention: data.retention(),
+            // Its address is this machine's own.
+            limits: LimitsConfig::NONE,
+            trusted_proxies: Vec::new(),
             listen,
             max_body_bytes: 16 << 20,
             jobs: true,

@@ -18,6 +18,7 @@ use endpoint_stats::cache::CacheConfig;
 use endpoint_stats::domain::HandSetClock;
 use endpoint_stats::ingest::IngestConfig;
 use endpoint_stats::jobs::{Jobs, Retention};
+use endpoint_stats::limits::LimitsConfig;
 use endpoint_stats::store::{EndpointCaps, Store, StoreConfig};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
@@ -54,6 +55,9 @@ pub struct Setup {
     pub ingest: IngestConfig,
     pub retention: Retention,
     pub redis_url: Option<String>,
+    /// None, unless it is limits that are tested.
+    pub limits: LimitsConfig,
+    pub trusted_proxies: Vec<ipnet::IpNet>,
 }
 
 impl Default for Setup {
@@ -72,6 +76,8 @@ impl Default for Setup {
                 hours: Some(chrono::TimeDelta::days(400)),
             },
             redis_url: None,
+            limits: LimitsConfig::NONE,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -96,6 +102,8 @@ impl TestApp {
             cache: CacheConfig { redis_url: setup.redis_url, pool_max: 4, ..CacheConfig::default() },
             ingest: setup.ingest,
             retention: setup.retention,
+            limits: setup.limits,
+            trusted_proxies: setup.trusted_proxies,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             max_body_bytes: setup.max_body_bytes,
             jobs: false,
