@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use ipnet::IpNet;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,7 @@ use crate::domain::Clock;
 use crate::http;
 use crate::ingest::{Ingest, IngestConfig};
 use crate::jobs::{Jobs, Retention};
+use crate::limits::{Limits, LimitsConfig};
 use crate::stats::Stats;
 use crate::store::{self, ReplicaConfig, Store, StoreConfig};
 
@@ -38,6 +40,10 @@ pub struct AppConfig {
     pub ingest: IngestConfig,
     /// How long data is kept.
     pub retention: Retention,
+    /// What one client may ask for.
+    pub limits: LimitsConfig,
+    /// Whose word is taken on where a request comes from.
+    pub trusted_proxies: Vec<IpNet>,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Whether requests need an API key.
@@ -96,7 +102,9 @@ impl Application {
         let (ingest, writer) = Ingest::start(Arc::clone(&store), clock.clone(), config.ingest, writer_stop.clone());
         let ingest = Arc::new(ingest);
         let namespace = Namespace::new(store::schema_version(), &store.installation());
-        let stats = Arc::new(Stats::new(Arc::clone(&store), Cache::new(&config.cache, namespace)?, clock));
+        let cache = Cache::new(&config.cache, namespace)?;
+        let limits = Limits::new(config.limits, clock.clone(), cache.debits(), tokio::runtime::Handle::current());
+        let stats = Arc::new(Stats::new(Arc::clone(&store), cache, clock));
         stats.cache().warm_up().await;
 
         let listener = http::bind(config.listen, config.time_outs)
@@ -111,6 +119,8 @@ impl Application {
                 stats: Arc::clone(&stats),
                 ingest: Arc::clone(&ingest),
                 keys: keys.clone(),
+                limits: Arc::new(limits),
+                trusted_proxies: config.trusted_proxies,
                 max_body_bytes: config.max_body_bytes,
                 time_outs: config.time_outs,
                 tls: encrypted,

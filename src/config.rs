@@ -2,17 +2,19 @@
 //!
 //! Every option that takes a value is an environment variable too. Secrets (addresses with passwords) are never printed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use chrono::TimeDelta;
 use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 
 use crate::cache::{CacheConfig, Lifetimes};
 use crate::ingest::IngestConfig;
 use crate::jobs::Retention;
+use crate::limits::{LimitsConfig, MAX_PER_SECOND};
 use crate::store::{EndpointCaps, ReplicaConfig, StoreConfig};
 
 /// The database.
@@ -205,6 +207,53 @@ fn limited(time: Duration) -> Option<TimeDelta> {
     (!time.is_zero() && time <= LONGEST).then(|| TimeDelta::from_std(time).ok()).flatten()
 }
 
+/// What one client may ask for.
+#[derive(Args, Clone)]
+pub struct LimitOptions {
+    /// Questions a second that one client may ask, and twice as many at once; 0 for any number
+    #[arg(long, env, default_value_t = 1_000, value_parser = rate(), value_name = "N")]
+    pub rate_limit_read: u32,
+
+    /// Batches of records a second that one client may send, and twice as many at once; 0 for any number
+    #[arg(long, env, default_value_t = 2_000, value_parser = rate(), value_name = "N")]
+    pub rate_limit_ingest: u32,
+
+    /// Proxies whose X-Forwarded-For says where a request comes from: networks or addresses, such as 10.0.0.0/8,192.0.2.7
+    #[arg(long, env, value_parser = networks, value_name = "NETWORKS")]
+    pub trusted_proxies: Option<Networks>,
+}
+
+/// Networks, and addresses as networks of one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Networks(Vec<IpNet>);
+
+impl LimitOptions {
+    /// What the limits need.
+    #[must_use]
+    pub fn limits(&self) -> LimitsConfig {
+        LimitsConfig::per_second(self.rate_limit_read, self.rate_limit_ingest)
+    }
+
+    /// Whose word is taken on where a request comes from.
+    #[must_use]
+    pub fn trusted_proxies(&self) -> Vec<IpNet> {
+        self.trusted_proxies.clone().unwrap_or_default().0
+    }
+}
+
+fn rate() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(..=i64::from(MAX_PER_SECOND))
+}
+
+fn networks(text: &str) -> Result<Networks, String> {
+    let network = |text: &str| {
+        let address = || text.parse::<IpAddr>().map(IpNet::from);
+        text.parse().or_else(|_| address()).map_err(|_| format!("`{text}` is neither a network nor an address"))
+    };
+    let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+    texts.map(network).collect::<Result<_, _>>().map(Networks)
+}
+
 /// The API.
 #[derive(Args, Clone)]
 pub struct ServeOptions {
@@ -299,6 +348,17 @@ mod tests {
         let database_url = Some(String::new());
         let options = DatabaseOptions { database_url, database_pool_min: 5, database_pool_max: 20 };
         assert!(options.url().unwrap_err().to_string().starts_with("DATABASE_URL is missing"));
+    }
+
+    #[test]
+    fn proxies_are_networks_and_addresses() {
+        let proxies = networks("10.0.0.0/8, 192.0.2.7,2001:db8::/32,").unwrap().0;
+        let told: Vec<String> = proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"]);
+        assert_eq!(networks(""), Ok(Networks::default()));
+        for wrong in ["10.0.0.0/33", "proxy.example", "10.0.0.1:80", "10.0.0.0/8 10.1.0.0/16"] {
+            assert!(networks(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

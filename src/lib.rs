@@ -14,6 +14,7 @@
 //! | [`ingest`] | from the bytes of a body to the answer after `COMMIT` |
 //! | [`stats`] | questions and their answers: ranking, overview, one endpoint, days |
 //! | [`auth`] | who is asking: API keys, checked in memory |
+//! | [`limits`] | how much one client may ask: decided here, counted with the other replicas |
 //! | [`jobs`] | maintenance: fold, refresh, partitions |
 //! | [`http`] | the table of routes, bounded bodies, statuses, headers, the description of the API, the pages |
 //! | [`app`] | all of it put together, run, and stopped in the right order |
@@ -25,7 +26,7 @@
 //! Arrows go one way. Each module uses only what stands to its right:
 //!
 //! ```text
-//! main → cli → app → http → { auth, stats, ingest, jobs } → { store, cache } → domain
+//! main → cli → app → http → { auth, limits, stats, ingest, jobs } → { store, cache } → domain
 //!
 //!        access_log → domain     config: plain data     embedded: stands alone
 //! ```
@@ -65,5 +66,6 @@ pub mod embedded;
 pub mod http;
 pub mod ingest;
 pub mod jobs;
+pub mod limits;
 pub mod stats;
 pub mod store;

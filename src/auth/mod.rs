@@ -43,15 +43,6 @@ pub struct Caller {
     pub scope: Scope,
 }
 
-impl Caller {
-    /// Anybody, where keys are not asked for.
-    #[must_use]
-    pub fn anonymous() -> Self {
-        let nobody: Arc<str> = Arc::from("anonymous");
-        Self { id: Arc::clone(&nobody), name: nobody, scope: Scope::Admin }
-    }
-}
-
 /// Why a key is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

@@ -17,6 +17,11 @@ impl Namespace {
     pub fn new(schema: u32, installation: &str) -> Self {
         Self(format!("endpoint-stats:{}:s{schema}:{installation}", env!("CARGO_PKG_VERSION")).into())
     }
+
+    /// The name under which the rate of a client is kept.
+    pub(super) fn rate(&self, client: Fingerprint) -> String {
+        format!("{}:rate:{client}", self.0)
+    }
 }
 
 /// A question, and the generation of the data it is asked about. Equal questions have equal keys, however they were written.

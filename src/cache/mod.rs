@@ -21,9 +21,11 @@
 //! | `redis` | connections, the budget of time, the breaker |
 //! | `shared` | looking, locking and putting in Redis |
 //! | `turns` | those who want the present state: one answer at a time, and one after it for all who wait |
+//! | `debits` | what clients were admitted, for the rate limits of all replicas |
 //! | `trouble` | whether Postgres is left alone for a moment |
 
 mod breaker;
+mod debits;
 mod encodings;
 mod entry;
 mod key;
@@ -40,6 +42,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+pub use debits::Debits;
 pub use encodings::{Body, Encoding};
 pub use entry::Entry;
 pub use key::{Key, Namespace};
@@ -169,6 +172,12 @@ impl Cache {
         if let Some(redis) = &self.redis {
             redis.warm_up(self.pool_min).await;
         }
+    }
+
+    /// Where replicas count together what clients were admitted; `None` without Redis.
+    #[must_use]
+    pub fn debits(&self) -> Option<Debits> {
+        self.redis.as_ref().map(|redis| Debits::new(Arc::clone(redis), self.namespace.clone()))
     }
 
     /// The table of lifetimes.

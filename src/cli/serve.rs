@@ -4,7 +4,9 @@ use clap::Args;
 
 use super::stop_on_signal;
 use crate::app::{AppConfig, Application};
-use crate::config::{Auth, CacheOptions, DataOptions, DatabaseOptions, ReplicaOptions, ServeOptions, Switch};
+use crate::config::{
+    Auth, CacheOptions, DataOptions, DatabaseOptions, LimitOptions, ReplicaOptions, ServeOptions, Switch,
+};
 use crate::domain::Clock;
 use crate::http::{TimeOuts, TlsFiles};
 
@@ -20,6 +22,8 @@ pub(super) struct ServeCommand {
     cache: CacheOptions,
     #[command(flatten)]
     data: DataOptions,
+    #[command(flatten)]
+    limits: LimitOptions,
 }
 
 impl ServeCommand {
@@ -45,6 +49,8 @@ impl ServeCommand {
             cache: self.cache.cache(),
             ingest: self.data.ingest(),
             retention: self.data.retention(),
+            limits: self.limits.limits(),
+            trusted_proxies: self.limits.trusted_proxies(),
             listen: self.serve.listen,
             auth: self.serve.auth == Auth::Required,
             tls: self.serve.tls()?.map(|(certificates, key)| TlsFiles { certificates, key }),

@@ -10,9 +10,9 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage as _, HttpRequest};
 
-use super::App;
 use super::error::ApiError;
 use super::unread::refuse;
+use super::{App, limits};
 use crate::auth::{Caller, Refusal};
 use crate::domain::{KeyPrefix, Scope};
 
@@ -20,7 +20,8 @@ use crate::domain::{KeyPrefix, Scope};
 const KEY_PARAMETERS: [&str; 9] =
     ["key", "api_key", "apikey", "api-key", "token", "access_token", "auth", "authorization", "bearer"];
 
-/// Lets those in whose key allows `wanted`; the [`Caller`] found is in the extensions of the request.
+/// Lets those in whose key allows `wanted`, and, where no keys are asked for, anybody. The [`Caller`] found is in the
+/// extensions of the request.
 pub(super) async fn need(
     wanted: Scope,
     request: ServiceRequest,
@@ -28,7 +29,9 @@ pub(super) async fn need(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     match admit(wanted, request.request()).await {
         Ok(caller) => {
-            request.extensions_mut().insert(caller);
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
             next.call(request).await
         }
         Err(error) => {
@@ -39,19 +42,24 @@ pub(super) async fn need(
     }
 }
 
-async fn admit(wanted: Scope, request: &HttpRequest) -> Result<Caller, ApiError> {
+async fn admit(wanted: Scope, request: &HttpRequest) -> Result<Option<Caller>, ApiError> {
     // Present wherever there are routes: `serve` puts it there.
     let app = request.app_data::<Data<App>>().ok_or(ApiError::Internal)?;
-    let Some(keys) = &app.keys else { return Ok(Caller::anonymous()) };
+    let Some(keys) = &app.keys else { return Ok(None) };
     if has_key_in_query(request.query_string()) {
         return Err(ApiError::KeyInUrl);
     }
-    let Some(presented) = presented(request)? else { return Err(ApiError::Unauthorized { presented: false }) };
+    let Some(presented) = presented(request)? else { return Err(unauthorized(app, request, false)) };
     let caller = keys.check(presented).await.map_err(|refusal| match refusal {
-        Refusal::Invalid => ApiError::Unauthorized { presented: true },
+        Refusal::Invalid => unauthorized(app, request, true),
         Refusal::Unavailable => ApiError::Unavailable,
     })?;
-    if caller.scope.allows(wanted) { Ok(caller) } else { Err(ApiError::Forbidden { wanted }) }
+    if caller.scope.allows(wanted) { Ok(Some(caller)) } else { Err(ApiError::Forbidden { wanted }) }
+}
+
+/// The refusal, or another where this address has had too many of them. A key that holds is never in the way of that.
+fn unauthorized(app: &App, request: &HttpRequest, presented: bool) -> ApiError {
+    limits::failed(app, request).err().unwrap_or(ApiError::Unauthorized { presented })
 }
 
 /// What stands behind `Bearer` in the header Authorization; `None` if there is no such header or it has another scheme.

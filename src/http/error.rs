@@ -37,6 +37,7 @@ pub(super) enum ApiError {
     KeyHeld,
     QueueFull,
     NoRoom,
+    RateLimited { retry_after: u32 },
     Stopping,
     Unauthorized { presented: bool },
     Forbidden { wanted: Scope },
@@ -215,6 +216,16 @@ impl ApiError {
                     "Too many large bodies arrive at once",
                     "There is no room for this one now. Nothing was stored.",
                     RETRY_SOON,
+                )
+            },
+            Self::RateLimited { retry_after } => Told {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                suggestion: "Send the request again after the seconds in Retry-After; RateLimit-Policy says how many are allowed.",
+                ..later(
+                    "rate-limited",
+                    "Too many requests",
+                    "This client has used what it may ask for the time being. Nothing was read or stored.",
+                    *retry_after,
                 )
             },
             Self::Stopping => later(

@@ -1,19 +1,21 @@
 //! HTTP: the only module that knows actix.
 //!
 //! Owns: the table of routes, bodies and query strings, statuses and headers, the description of them all. Uses: `auth`,
-//! `stats`, `ingest`, `cache`'s bodies, `store`'s filters and errors, `domain`.
+//! `limits`, `stats`, `ingest`, `cache`'s bodies, `store`'s filters and errors, `domain`.
 //!
 //! actix runs its handlers on worker threads, each with a runtime of its own that ends with the server. What speaks to
 //! Postgres or Redis runs on the main runtime (`App::on_main`): a connection dialled on a worker's runtime would die with
 //! it, while the writer still has batches to flush; and work that a client asked for ends well even if the client goes.
 
 mod access;
+mod address;
 mod body;
 mod docs;
 mod encoding;
 mod error;
 mod headers;
 mod idle;
+mod limits;
 mod listen;
 mod openapi;
 mod page;
@@ -34,11 +36,13 @@ use actix_web::http::header::ContentType;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App as ActixApp, FromRequest, Handler, HttpResponse, HttpServer, Resource, Responder, guard};
+use ipnet::IpNet;
 use tracing::Instrument as _;
 
 use crate::auth::KeyRing;
 use crate::domain::Scope;
 use crate::ingest::Ingest;
+use crate::limits::{Kind, Limits};
 use crate::stats::Stats;
 use error::ApiError;
 use idle::Watch;
@@ -61,6 +65,10 @@ pub struct App {
     pub ingest: Arc<Ingest>,
     /// Knows who may ask; `None`: anybody may.
     pub keys: Option<Arc<KeyRing>>,
+    /// What one client may ask for.
+    pub limits: Arc<Limits>,
+    /// Whose word is taken on where a request comes from.
+    pub trusted_proxies: Vec<IpNet>,
     /// The largest body, bytes.
     pub max_body_bytes: usize,
     /// How long clients may take.
@@ -161,7 +169,7 @@ pub fn serve(listener: TcpListener, tls: Option<Tls>, app: App) -> std::io::Resu
 }
 
 /// Every route on one page: those that need a key of the scope ingest, those that need one of the scope read, and the open
-/// ones.
+/// ones, which nothing limits.
 fn routes(config: &mut ServiceConfig) {
     config
         .service(write("/api/v1/requests", records::ingest))
@@ -181,7 +189,7 @@ fn routes(config: &mut ServiceConfig) {
         .default_service(web::to(|| async { ApiError::NoSuchPage.response() }));
 }
 
-/// A resource that anybody may read.
+/// A resource that anybody may read, as often as they like.
 fn open<H, A>(path: &str, handler: H) -> Resource
 where
     H: Handler<A>,
@@ -200,7 +208,9 @@ where
     A: FromRequest + 'static,
     H::Output: Responder + 'static,
 {
-    open(path, handler).wrap(from_fn(|request, next| access::need(Scope::Read, request, next)))
+    open(path, handler)
+        .wrap(from_fn(|request, next| limits::keep(Kind::Read, request, next)))
+        .wrap(from_fn(|request, next| access::need(Scope::Read, request, next)))
 }
 
 /// A resource that records are sent to, with a key of the scope ingest.
@@ -213,6 +223,7 @@ where
     web::resource(path)
         .route(web::post().to(handler))
         .default_service(web::to(|| async { ApiError::MethodNotAllowed { allow: "POST" }.response() }))
+        .wrap(from_fn(|request, next| limits::keep(Kind::Ingest, request, next)))
         .wrap(from_fn(|request, next| access::need(Scope::Ingest, request, next)))
 }
 

@@ -1,7 +1,7 @@
 //! The map of modules, held against the sources.
 //!
 //! ```text
-//! main → cli → app → http → { auth, stats, ingest, jobs } → { store, cache } → domain
+//! main → cli → app → http → { auth, limits, stats, ingest, jobs } → { store, cache } → domain
 //!                           access_log → domain        config, embedded: see MAP
 //! ```
 //!
@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module and the modules it may use.
-const MAP: [(&str, &[&str]); 14] = [
+const MAP: [(&str, &[&str]); 15] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -28,13 +28,15 @@ const MAP: [(&str, &[&str]); 14] = [
             "http",
             "ingest",
             "jobs",
+            "limits",
             "stats",
             "store",
         ],
     ),
-    ("app", &["http", "auth", "stats", "ingest", "jobs", "store", "cache", "domain", "config"]),
-    ("http", &["auth", "stats", "ingest", "jobs", "store", "cache", "domain"]),
+    ("app", &["http", "auth", "limits", "stats", "ingest", "jobs", "store", "cache", "domain", "config"]),
+    ("http", &["auth", "limits", "stats", "ingest", "jobs", "store", "cache", "domain"]),
     ("auth", &["store", "domain"]),
+    ("limits", &["cache", "domain"]),
     ("stats", &["store", "cache", "domain"]),
     ("ingest", &["store", "cache", "domain"]),
     ("jobs", &["store", "cache", "domain"]),
@@ -42,7 +44,7 @@ const MAP: [(&str, &[&str]); 14] = [
     ("cache", &["domain"]),
     ("access_log", &["domain"]),
     // Plain data: options become the configurations of those who use them.
-    ("config", &["ingest", "jobs", "store", "cache"]),
+    ("config", &["ingest", "jobs", "limits", "store", "cache"]),
     ("embedded", &[]),
     ("domain", &[]),
 ];

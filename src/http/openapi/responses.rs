@@ -219,6 +219,7 @@ pub(super) fn add_guards(responses: &mut Responses) {
         ApiError::TwoAuthorizations,
         ApiError::Unauthorized { presented: false },
         ApiError::Forbidden { wanted: Scope::Read },
+        ApiError::RateLimited { retry_after: 1 },
         ApiError::Unavailable,
     ];
     for (status, guard) in problems_by_status(&guards) {

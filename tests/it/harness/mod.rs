@@ -21,6 +21,7 @@ use endpoint_stats::domain::HandSetClock;
 use endpoint_stats::http::{TimeOuts, TlsFiles};
 use endpoint_stats::ingest::IngestConfig;
 use endpoint_stats::jobs::{Jobs, Retention};
+use endpoint_stats::limits::LimitsConfig;
 use endpoint_stats::store::{EndpointCaps, ReplicaConfig, Store, StoreConfig};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
@@ -61,6 +62,9 @@ pub struct Setup {
     pub replica: Option<ReplicaConfig>,
     pub tls: Option<TlsFiles>,
     pub time_outs: TimeOuts,
+    /// None, unless it is limits that are tested.
+    pub limits: LimitsConfig,
+    pub trusted_proxies: Vec<ipnet::IpNet>,
 }
 
 impl Default for Setup {
@@ -83,6 +87,8 @@ impl Default for Setup {
             replica: None,
             tls: None,
             time_outs: TimeOuts::default(),
+            limits: LimitsConfig::NONE,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -108,6 +114,8 @@ impl TestApp {
             cache: CacheConfig { redis_url: setup.redis_url, pool_min: 2, pool_max: 4, ..CacheConfig::default() },
             ingest: setup.ingest,
             retention: setup.retention,
+            limits: setup.limits,
+            trusted_proxies: setup.trusted_proxies,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             auth: setup.auth,
             tls: setup.tls,
