@@ -186,6 +186,13 @@ impl Cache {
         &self.lifetimes
     }
 
+    /// The answer under `key` that is in this process and may be told at `now`. Waits for nobody.
+    pub async fn current(&self, key: &Key, now: DateTime<Utc>) -> Option<Entry> {
+        let LocalCopy { entry, arrived_at, .. } = self.local.get(key.question()).await?;
+        let current = entry.generation == key.generation() && self.lifetimes.is_current(&entry, arrived_at, now);
+        current.then_some(entry)
+    }
+
     /// The answer under `key` at `now`, made by `make` where there is none. Where `make` fails and `outage` takes that for an
     /// outage, the answer last known.
     ///
@@ -198,19 +205,18 @@ impl Cache {
         make: impl Future<Output = Result<Entry, E>>,
         outage: impl Fn(&E) -> Option<Outage>,
     ) -> Result<(Entry, Origin), Arc<E>> {
-        let copy = self.local.get(key.question()).await;
+        if let Some(entry) = self.current(key, now).await {
+            return Ok((entry, Origin::Found));
+        }
         let mut renewal = None;
-        if let Some(LocalCopy { entry, arrived_at, .. }) = &copy
-            && entry.generation == key.generation()
+        if let Some(copy) = self.local.get(key.question()).await
+            && copy.entry.generation == key.generation()
+            && self.lifetimes.is_in_grace(&copy.entry, now)
         {
-            if self.lifetimes.is_current(entry, *arrived_at, now) {
-                return Ok((entry.clone(), Origin::Found));
-            }
-            if self.lifetimes.is_in_grace(entry, now) {
-                renewal = copy.as_ref().and_then(LocalCopy::claim);
-                if renewal.is_none() {
-                    return Ok((entry.clone(), self.origin_of_old(entry, now)));
-                }
+            renewal = copy.claim();
+            if renewal.is_none() {
+                let origin = self.origin_of_old(&copy.entry, now);
+                return Ok((copy.entry, origin));
             }
         }
         if !self.trouble.lets_through(now)
@@ -272,10 +278,7 @@ impl Cache {
         outage: impl Fn(&E) -> Option<Outage>,
     ) -> Result<(Entry, Origin), E> {
         // Between this caller's first look and here another flight may have landed.
-        if let Some(LocalCopy { entry, arrived_at, .. }) = self.local.get(key.question()).await
-            && entry.generation == key.generation()
-            && self.lifetimes.is_current(&entry, arrived_at, now)
-        {
+        if let Some(entry) = self.current(key, now).await {
             return Ok((entry, Origin::Found));
         }
         let mut shared = self.shared(key).await;

@@ -102,6 +102,6 @@ mod tests {
     fn the_times_are_those_that_are_documented() {
         let TimeOuts { handshake, head, idle, body, written, certificate } = TimeOuts::default();
         let seconds = [handshake, head, idle, body, written, certificate].map(|time| time.as_secs());
-        assert_eq!(seconds, [3, 5, 5, 15, 20, 60]);
+        assert_eq!(seconds, [3, 5, 75, 15, 20, 60]);
     }
 }

@@ -63,7 +63,27 @@ pub struct Answered {
     pub took: Duration,
 }
 
+impl Answered {
+    fn new(entry: Entry, origin: Origin, began: Instant) -> Self {
+        let (body, cache) = match origin {
+            Origin::Found => (entry.body, CacheState::Hit),
+            Origin::Made => (Body::new(marked(entry.body.plain(), CacheState::Miss)), CacheState::Miss),
+            Origin::Stale => (entry.stale_body(|body| marked(body, CacheState::Stale)).clone(), CacheState::Stale),
+        };
+        let Entry { etag, made_at, freshness, .. } = entry;
+        Self { body, etag, made_at, freshness, cache, took: began.elapsed() }
+    }
+}
+
 impl Stats {
+    /// The answer to `question` that is in this process and still good. Waits for nobody, so it may be asked for on any
+    /// runtime.
+    pub async fn at_hand(&self, question: &Question) -> Option<Answered> {
+        let began = Instant::now();
+        let entry = self.cache.current(&Key::new(question, self.generation()), self.now()).await?;
+        Some(Answered::new(entry, Origin::Found, began))
+    }
+
     /// Answers `question`; with `anew`, from the primary whatever the caches hold, and refills them.
     ///
     /// # Errors
@@ -80,13 +100,7 @@ impl Stats {
         } else {
             self.cache.get_or_make(&key, now, make, outage).await?
         };
-        let (body, cache) = match origin {
-            Origin::Found => (entry.body, CacheState::Hit),
-            Origin::Made => (Body::new(marked(entry.body.plain(), CacheState::Miss)), CacheState::Miss),
-            Origin::Stale => (entry.stale_body(|body| marked(body, CacheState::Stale)).clone(), CacheState::Stale),
-        };
-        let Entry { etag, made_at, freshness, .. } = entry;
-        Ok(Answered { body, etag, made_at, freshness, cache, took: began.elapsed() })
+        Ok(Answered::new(entry, origin, began))
     }
 
     /// Makes the answer. A failure of the database is logged here, once however many clients wait.
