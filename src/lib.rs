@@ -43,12 +43,13 @@
 //! their counts as deltas, `COMMIT`. Only then is the client answered. A batch whose key is known gets the answer it was given before.
 //!
 //! **A question.** `GET /api/v1/endpoints/top?by=p95&window=30d` becomes a [`stats::Question`]; everything in it is parsed, so
-//! equal questions have equal keys. [`stats::Stats::ask`] looks in the process, then in Redis; whoever asks the same meanwhile
-//! waits for the one that works. Found nowhere, one statement of [`store`] returns the counters of every endpoint over the
-//! window: whole days from the materialized view, hours around them, minutes at the edges, and the deltas not folded yet, all
-//! in one snapshot. They are ranked here, and the answer becomes bytes once. [`domain::Freshness`] of the window decides how
-//! long they may be kept. A read replica answers where there is one and it is near enough ([`store::Source`]); the answer then
-//! speaks for the instant up to which the replica has everything.
+//! equal questions have equal keys. On the way in [`auth`] knows the key and [`limits`] counts the request, both in memory.
+//! [`stats::Stats::ask`] looks in the process, then in Redis; whoever asks the same meanwhile, here or at another replica, waits
+//! for the one that works. Found nowhere, one statement of [`store`], on the read replica if there is a good one, returns the
+//! counters of every endpoint over the window: whole days from the materialized view, hours around them, minutes at the edges,
+//! and the deltas not folded yet, all in one snapshot. They are ranked here, and the answer becomes bytes once.
+//! [`domain::Freshness`] of the window decides how long they may be kept; one middleware of [`http`] says so in the headers.
+//! Where Postgres is away, the answer last known is told and marked.
 //!
 //! **A tick.** [`jobs::Jobs::run`] wakes, tries the advisory lock of its job, and skips if another replica has it. A fold moves
 //! deltas into minutes and hours and notes which closed days changed; a refresh brings the daily view up to date if a day has
