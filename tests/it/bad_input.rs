@@ -5,11 +5,13 @@
 //! | `bodies` | B1 too large, B2 bombs and damaged streams, B3 types and encodings, B4 UTF-8, B5 depth, B6 documents |
 //! | `fields` | B7 numbers, B8 timestamps, B9 NUL, B10 long texts, B11 endpoints without end |
 //! | `texts` | B12 texts that mean something to COPY, B14 SQL in every field |
-//! | `requests` | B15 to B23, B28: heads and methods that are wrong, that lie, or that mean to get past a proxy |
+//! | `requests` | B15, B19 to B23, B28: heads and methods that are wrong, that lie, or that mean to get past a proxy |
 //! | `memory` | B1 to B5 by several clients at once, and what the process has in memory meanwhile |
-//! | `log` | B16 what a client writes stays one line of the log |
+//! | `log` | B16: what a client writes stays one line of the log |
 //! | `parameters` | B13 parameters of every question, B14 SQL in every parameter |
 //! | `answers` | B24 validators and ranges, B25 OTLP, B26 lines of access logs, B27 formulas in CSV |
+//!
+//! B17 and B18, what is wrong with keys and what a wrong one can learn from the time of its refusal, stand in `keys`.
 //!
 //! Each input is held to more than its status. The answer is a problem in words of this API, without a word of the
 //! database's; nothing was stored; and the next good request is answered as if nothing had been. [`Trial`] sees to that for

@@ -13,6 +13,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tokio::sync::MutexGuard;
 
+use crate::harness::servers::free_port;
 use crate::harness::standby::{Pair, pair};
 use crate::harness::{Database, Setup, TestApp, http_client, process, record, until};
 
@@ -402,7 +403,7 @@ async fn a_beat_from_the_future_is_replaced() {
 async fn a_replica_that_is_away_does_not_keep_the_service_from_starting() {
     let database = Database::create().await;
     // A port that nobody listens on: it was free a moment ago.
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let url = format!("postgres://somebody@127.0.0.1:{port}/stats");
     let (_child, address) = process::serve(&database, &[("DATABASE_READ_URL", &url)]).await;
     for limit in 1..4 {

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{Database, Setup, TestApp, process, trusting};
+use crate::harness::servers::{PrivateRedis, free_port};
+use crate::harness::{Database, Setup, TestApp, http_client, process, trusting, until};
 
 /// An authority, and a folder for the files that the service reads.
 struct Authority {
@@ -242,4 +243,32 @@ async fn a_handshake_that_stalls_is_ended_and_keeps_nobody_out() {
         let ended = tokio::time::timeout(Duration::from_secs(5), connection.read_to_end(&mut Vec::new())).await;
         assert!(ended.is_ok(), "a stalled handshake goes on after {:?}", began.elapsed());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_shared_through_a_redis_that_speaks_tls() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue();
+    authority.place("redis", &certificate, &key.serialize_pem());
+    std::fs::write(authority.path("ca.crt"), authority.issuer.pem()).unwrap();
+    let [file, key, ca] = ["tls.crt", "tls.key", "ca.crt"].map(|name| authority.path(name).display().to_string());
+    let port = free_port();
+    let arguments = format!(
+        "--tls-port {port} --tls-auth-clients no --tls-cert-file {file} --tls-key-file {key} --tls-ca-cert-file {ca}"
+    );
+    let redis = PrivateRedis::at(free_port(), &[&arguments]);
+    let database = Database::create().await;
+    let url = format!("rediss://127.0.0.1:{port}");
+    let (_child, address) = process::serve(&database, &[("REDIS_URL", &url), ("SSL_CERT_FILE", &ca)]).await;
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut plain = client.get_multiplexed_async_connection().await.unwrap();
+    let http = http_client();
+    let mut question = 0;
+    until("an answer is in Redis", async || {
+        question += 1;
+        let url = format!("{address}/api/v1/endpoints/top?from=2026-11-20&to=2026-11-21&limit={question}");
+        assert_eq!(http.get(url).send().await.unwrap().status(), 200);
+        !redis::AsyncCommands::keys::<_, Vec<String>>(&mut plain, "endpoint-stats:*").await.unwrap().is_empty()
+    })
+    .await;
 }

@@ -120,7 +120,8 @@ impl DemoCommand {
             let ranking = table::table(&stats.ranking(&query, Source::Primary).await?, table::width());
             println!("\nThe slowest endpoints of the last 30 days:\n\n{ranking}\n");
             let address = application.address();
-            println!("Live traffic is coming in. Look at  http://{address}/  or ask:\n");
+            println!("Live traffic is coming in. Look at  http://{address}/");
+            println!("Try the API at                      http://{address}/docs  or ask:\n");
             for question in
                 ["by=requests&window=1h", "by=p95&window=24h&compare=previous", "by=errors&window=7d&format=csv"]
             {

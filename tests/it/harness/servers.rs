@@ -214,7 +214,8 @@ pub fn redis_url() -> String {
     format!("{}/{}", redis.url(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn free_port() -> u16 {
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 

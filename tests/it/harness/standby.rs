@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use endpoint_stats::embedded::EmbeddedPostgres;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
-use super::servers::{Database, connect, sibling, start_postgres};
+use super::servers::{Database, connect, free_port, sibling, start_postgres};
 use super::until;
 
 /// A standby is refused that allows fewer connections than its primary.
@@ -63,7 +63,7 @@ impl Pair {
         if let Some((uid, gid)) = user {
             std::os::unix::fs::chown(&cluster, Some(uid), Some(gid)).unwrap();
         }
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let pair = Self { primary, programs, cluster, user, port, supervisor: None };
 
         let address = url::Url::parse(pair.primary.url()).unwrap();
