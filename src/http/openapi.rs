@@ -10,8 +10,8 @@ pub(super) mod responses;
 use std::sync::LazyLock;
 
 use actix_web::{HttpRequest, HttpResponse};
-use utoipa::openapi::Components;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Components, ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{Modify, OpenApi};
 
 use super::error::Problem;
@@ -87,6 +87,9 @@ impl Modify for Shared {
             .build();
         components.security_schemes.insert(KEY.to_owned(), SecurityScheme::Http(scheme).into());
         responses::add_shared(components);
+        for schema in components.schemas.values_mut() {
+            add_warning(schema);
+        }
 
         for (path, item) in &mut document.paths.paths {
             for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
@@ -97,6 +100,21 @@ impl Modify for Shared {
                 responses::add_to_every(&mut operation.responses);
             }
         }
+    }
+}
+
+/// Adds the field that every answer with the field `cache` has while it is out of date. Answers are kept as they are when
+/// they are good, so their types do not know of it.
+fn add_warning(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::Object(answer)) if answer.properties.contains_key("cache") => {
+            let warning = ObjectBuilder::new()
+                .schema_type(Type::String)
+                .description(Some("There if the answer is out of date: what is the matter, in words"));
+            answer.properties.insert("warning".to_owned(), warning.into());
+        }
+        RefOr::T(Schema::AllOf(parts)) => parts.items.iter_mut().for_each(add_warning),
+        _ => {}
     }
 }
 

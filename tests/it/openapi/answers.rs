@@ -95,6 +95,25 @@ async fn every_operation_answers_as_described() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn answers_out_of_date_are_as_described_too() {
+    let app = with_data().await;
+    let document = description(&app).await;
+    let operations = operations(&document);
+    let questions = || operations.iter().filter(|operation| operation.is_question());
+    for question in questions() {
+        ask(&app, &question.example_path()).await;
+    }
+    let _shut = app.database.shut().await;
+    app.clock.advance(chrono::TimeDelta::hours(20));
+    for question in questions() {
+        let told = app.request(Method::GET, &question.example_path()).send().await.unwrap();
+        assert_eq!(told.headers()["x-cache"], "stale", "{}", question.path);
+        assert_eq!(as_described(&document, question, told).await, "200", "{}", question.path);
+    }
+    assert_eq!(questions().count(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_has_the_described_fields_as_columns() {
     let app = with_data().await;
     let document = description(&app).await;
