@@ -7,7 +7,7 @@ use redis::AsyncCommands as _;
 use reqwest::{Method, StatusCode};
 use tokio::task::JoinHandle;
 
-use super::{Replicas, SETTLED, Seen, ask, miss, yesterday};
+use super::{Replicas, SETTLED, Seen, ask, hit, miss, yesterday};
 use crate::harness::{TestApp, until};
 
 /// A table that is locked for the reading: whoever asks Postgres waits, and can be counted.
@@ -150,6 +150,26 @@ async fn a_thousand_cold_readers_on_two_replicas_make_one_statement_in_all() {
         best = best.min(run);
     }
     assert_eq!(best, 1, "in all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_emptied_under_a_thousand_readers_costs_a_statement_a_replica() {
+    let (replicas, first) = Replicas::first(3).await;
+    let second = replicas.another(&first).await;
+    first.database.execute("CREATE EXTENSION pg_stat_statements").await;
+    for replica in [&first, &second] {
+        ask(replica, SETTLED).await;
+    }
+    // Long enough that the processes look into Redis again; what they hold is good for half a day.
+    for replica in [&first, &second] {
+        replica.clock.advance(chrono::TimeDelta::minutes(11));
+    }
+    replicas.redis().await.flushdb::<()>().await.unwrap();
+    let before = statements(&first).await;
+    let seen = thousand([&first, &second], SETTLED).await;
+    let run = statements(&first).await - before;
+    assert!((1..=2).contains(&run), "{run} statements");
+    assert!(seen.iter().all(|seen| *seen == miss(3) || *seen == hit(3)), "right, and good for as long as was promised");
 }
 
 #[tokio::test(flavor = "multi_thread")]
