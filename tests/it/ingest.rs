@@ -5,9 +5,11 @@
 //! | this one | forms and encodings of a body, what a record may leave out, errors by record, times and retention |
 //! | `keys` | batches with an `Idempotency-Key` count once, whoever delivers them however often |
 //! | `freshness` | what was acknowledged is in the next answer |
+//! | `in_doubt` | a commit whose answer is lost on the way: told as unknown, and counted once when it is sent again |
 //! | `outages` | a full queue, connections that are cut, a day that vanished, clients that go away |
 
 mod freshness;
+mod in_doubt;
 mod keys;
 mod outages;
 
