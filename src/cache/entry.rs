@@ -63,7 +63,7 @@ impl Entry {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
         bytes.extend_from_slice(&[0; 32]);
         bytes.extend_from_slice(key.fingerprint().as_bytes());
-        bytes.extend_from_slice(&self.made_at_bytes());
+        bytes.extend_from_slice(&time_bytes(self.made_at));
         bytes.extend_from_slice(&self.generation.to_be_bytes());
         bytes.push(match self.freshness {
             Freshness::Live => 0,
@@ -75,11 +75,6 @@ impl Entry {
         let checksum = Fingerprint::of(&bytes[32..]);
         bytes[..32].copy_from_slice(checksum.as_bytes());
         bytes
-    }
-
-    /// The time as it stands in the form; two of them compare as the times do, byte by byte.
-    pub(super) fn made_at_bytes(&self) -> [u8; 8] {
-        self.made_at.timestamp_micros().to_be_bytes()
     }
 
     /// `None` for bytes that are no entry of ours for `key`, whole and unchanged.
@@ -114,6 +109,11 @@ impl Entry {
     }
 }
 
+/// A time as it stands in the form; two of them compare as the times do, byte by byte.
+pub(super) fn time_bytes(time: DateTime<Utc>) -> [u8; 8] {
+    time.timestamp_micros().to_be_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +140,6 @@ mod tests {
         }
         assert!(Entry::decode(&Key::new(&"another question", 5), &bytes).is_none());
         assert!(Entry::decode(&key, &b"some other program's value, ".repeat(100)).is_none());
-        assert_eq!(bytes[MADE_AT_OFFSET..MADE_AT_OFFSET + 8], entry().made_at_bytes());
+        assert_eq!(bytes[MADE_AT_OFFSET..MADE_AT_OFFSET + 8], time_bytes(entry().made_at));
     }
 }

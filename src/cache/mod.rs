@@ -262,7 +262,7 @@ impl Cache {
             self.trouble.end();
             self.keep(key, &entry, now).await;
             if let Some(mut shared) = self.shared(key).await {
-                shared.put(&entry, self.lifetimes.shared(&entry)).await;
+                shared.put(&entry, self.lifetimes.left(&entry, now), now).await;
             }
             Ok(entry)
         };
@@ -293,7 +293,7 @@ impl Cache {
                 self.trouble.end();
                 self.keep(key, &entry, now).await;
                 if let Some(shared) = &mut shared {
-                    shared.put(&entry, self.lifetimes.shared(&entry)).await;
+                    shared.put(&entry, self.lifetimes.left(&entry, now), now).await;
                 }
                 Ok((entry, Origin::Made))
             }
@@ -352,7 +352,7 @@ impl Cache {
         self.local
             .entry_by_ref(key.question())
             .and_upsert_with(async |held| match held {
-                Some(held) if held.value().entry.made_at > copy.entry.made_at => held.into_value(),
+                Some(held) if lifetimes::outdoes(&held.value().entry, &copy.entry, now) => held.into_value(),
                 _ => copy,
             })
             .await;
