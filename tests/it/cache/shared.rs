@@ -238,3 +238,25 @@ async fn redis_drops_an_answer_that_was_old_when_it_was_made_the_sooner() {
     let seconds: i64 = redis.ttl(&keys[0]).await.unwrap();
     assert!((2_800..=11_600).contains(&seconds), "of 12 h, give or take a tenth, 10 h are over: {seconds}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_been_told_an_answer_is_not_told_an_older_one() {
+    let (cache, key, now) = (cache(None), Key::new(&"question", 1), at(NOW));
+    let entry = |text: &'static str, made_at: DateTime<Utc>| {
+        Entry::new(Bytes::from_static(text.as_bytes()), made_at, Freshness::Live, 1)
+    };
+    // The primary answers who wants the present state; the read replica, five seconds behind, who asks then.
+    cache.make_anew(&key, now, async { Ok::<_, ()>(entry("present", now)) }).await.unwrap();
+    let later = now + TimeDelta::seconds(2);
+    let make = async { Ok::<_, ()>(entry("behind", later - TimeDelta::seconds(5))) };
+    let (told, origin) = cache.get_or_make(&key, later, make, |()| None).await.unwrap();
+    assert_eq!((&told.body.plain()[..], origin), (&b"present"[..], Origin::Found));
+    // And nobody asks the replica again at once, to learn the same.
+    let told = cache.current(&key, later).await.expect("it is told for its second more");
+    assert_eq!(&told.body.plain()[..], b"present");
+    let behind = later + TimeDelta::seconds(5);
+    let caught_up = entry("caught up", now + TimeDelta::seconds(1));
+    let make = async { Ok::<_, ()>(caught_up) };
+    let (told, origin) = cache.get_or_make(&key, behind, make, |()| None).await.unwrap();
+    assert_eq!((&told.body.plain()[..], origin), (&b"caught up"[..], Origin::Made));
+}
