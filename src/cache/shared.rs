@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use redis::{FromRedisValue, ParsingError, Script, Value};
 
-use super::entry::{Entry, MADE_AT_OFFSET, MAX_BODY_BYTES, MAX_ENTRY_BYTES, time_bytes};
+use super::entry::{Entry, MADE_AT_OFFSET, MAX_BODY_BYTES, MAX_ENTRY_BYTES};
 use super::key::{Key, Names, Namespace};
 use super::lifetimes::{AHEAD, LAST_KNOWN_FOR};
 use super::redis::{NoReply, Redis, Visit};
@@ -96,7 +96,11 @@ impl<'k> SharedCopy<'k> {
         let Names { entry: name, last_known, lock } = &self.names;
         let mut invocation = PUT.key(name);
         invocation.key(last_known).key(lock).arg(entry.encode(self.key)).arg(millis(lifetime));
-        invocation.arg(millis(LAST_KNOWN_FOR)).arg(MADE_AT_OFFSET).arg(&self.token).arg(&time_bytes(now + AHEAD));
+        invocation
+            .arg(millis(LAST_KNOWN_FOR))
+            .arg(MADE_AT_OFFSET)
+            .arg(&self.token)
+            .arg((now + AHEAD).timestamp_micros());
         let _ = self.visit.say(async |connection| invocation.invoke_async::<i32>(connection).await).await;
     }
 

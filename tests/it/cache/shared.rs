@@ -260,3 +260,29 @@ async fn who_has_been_told_an_answer_is_not_told_an_older_one() {
     let (told, origin) = cache.get_or_make(&key, behind, make, |()| None).await.unwrap();
     assert_eq!((&told.body.plain()[..], origin), (&b"caught up"[..], Origin::Made));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn which_answer_is_newer_does_not_depend_on_the_language_of_redis() {
+    let Some(redis) = PrivateRedis::english() else { return };
+    let (url, now) = (redis.url(), at(NOW));
+    // Times that differ in their last byte: in a dictionary `a` comes before `A`.
+    let time = |last: u8| DateTime::from_timestamp_micros((now.timestamp_micros() & !0xff) | i64::from(last)).unwrap();
+    for (round, (older, newer)) in [(b'A', b'a'), (b'B', b'a'), (9, 10), (b'9', b'=')].into_iter().enumerate() {
+        let key = Key::new(&round, 1);
+        let put = async |text: &'static str, made_at| {
+            let entry = Entry::new(Bytes::from_static(text.as_bytes()), made_at, Freshness::Settled, 1);
+            cache(Some(&url)).make_anew(&key, now, async { Ok::<_, ()>(entry) }).await.unwrap();
+        };
+        let before = keys(&redis).await;
+        until("the newer arrives in Redis", async || {
+            put("newer", time(newer)).await;
+            keys(&redis).await > before
+        })
+        .await;
+        put("older", time(older)).await;
+        let make = async { Err::<Entry, _>("Redis had no time") };
+        if let Ok((found, _)) = cache(Some(&url)).get_or_make(&key, now, make, |_| None).await {
+            assert_eq!(&found.body.plain()[..], b"newer", "{older} and {newer}");
+        }
+    }
+}
