@@ -15,7 +15,7 @@ pub(super) const MAX_BODY_BYTES: usize = 8 << 20;
 /// Checksum, fingerprint of the question, time, generation, freshness, tag.
 const HEAD_BYTES: usize = 32 + 32 + 8 + 8 + 1 + 32;
 
-/// Where the time stands in it, for the script that keeps the newer of two answers.
+/// Where the time stands in it, microseconds in eight bytes, for the script that keeps the newer of two answers.
 pub(super) const MADE_AT_OFFSET: usize = 32 + 32;
 
 /// The largest entry that is read.
@@ -63,7 +63,7 @@ impl Entry {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
         bytes.extend_from_slice(&[0; 32]);
         bytes.extend_from_slice(key.fingerprint().as_bytes());
-        bytes.extend_from_slice(&self.made_at_bytes());
+        bytes.extend_from_slice(&self.made_at.timestamp_micros().to_be_bytes());
         bytes.extend_from_slice(&self.generation.to_be_bytes());
         bytes.push(match self.freshness {
             Freshness::Live => 0,
@@ -75,11 +75,6 @@ impl Entry {
         let checksum = Fingerprint::of(&bytes[32..]);
         bytes[..32].copy_from_slice(checksum.as_bytes());
         bytes
-    }
-
-    /// The time as it stands in the form; two of them compare as the times do, byte by byte.
-    pub(super) fn made_at_bytes(&self) -> [u8; 8] {
-        self.made_at.timestamp_micros().to_be_bytes()
     }
 
     /// `None` for bytes that are no entry of ours for `key`, whole and unchanged.
@@ -140,6 +135,6 @@ mod tests {
         }
         assert!(Entry::decode(&Key::new(&"another question", 5), &bytes).is_none());
         assert!(Entry::decode(&key, &b"some other program's value, ".repeat(100)).is_none());
-        assert_eq!(bytes[MADE_AT_OFFSET..MADE_AT_OFFSET + 8], entry().made_at_bytes());
+        assert_eq!(bytes[MADE_AT_OFFSET..MADE_AT_OFFSET + 8], entry().made_at.timestamp_micros().to_be_bytes());
     }
 }

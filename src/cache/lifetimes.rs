@@ -10,6 +10,12 @@ use crate::domain::Freshness;
 /// How long an answer is known after it was made, to be told where Postgres is away.
 pub(super) const LAST_KNOWN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How far ahead of the present an answer may seem to have been made. Whoever asks knows the time at which it began to, and may
+/// have waited for five seconds; clocks of replicas follow the database's, which differs little from itself. What seems to be
+/// made later is from before the database's clock was set back, as when a machine whose clock is behind takes over: it would
+/// be told as fresh, with an age of nothing, until that clock has caught up.
+pub(super) const AHEAD: TimeDelta = TimeDelta::seconds(10);
+
 /// By how much a shared lifetime may differ from the table's: answers made together are not made anew together.
 const JITTER: f64 = 0.1;
 
@@ -75,6 +81,12 @@ impl Lifetimes {
         within(arrived_at, self.of(entry.freshness).local, now) && self.is_shared(entry, now)
     }
 
+    /// What is left of the shared lifetime of `entry`.
+    pub(super) fn left(&self, entry: &Entry, now: DateTime<Utc>) -> Duration {
+        let age = (now - entry.made_at).to_std().unwrap_or_default();
+        self.shared(entry).saturating_sub(age).max(Duration::from_millis(1))
+    }
+
     /// Whether `entry` is within its shared lifetime.
     pub(super) fn is_shared(&self, entry: &Entry, now: DateTime<Utc>) -> bool {
         within(entry.made_at, self.shared(entry), now)
@@ -88,12 +100,18 @@ impl Lifetimes {
 
 /// Whether `entry` may be told where no other answer can be had.
 pub(super) fn is_known(entry: &Entry, now: DateTime<Utc>) -> bool {
-    within(entry.made_at, LAST_KNOWN_FOR, now)
+    // Even if the clock was set back since: it is told as old.
+    TimeDelta::from_std(LAST_KNOWN_FOR).is_ok_and(|length| now - entry.made_at < length)
 }
 
-/// Whether less than `length` has passed. A clock that was set back makes nothing older.
+/// Whether `held` is kept although `entry` is there now.
+pub(super) fn outdoes(held: &Entry, entry: &Entry, now: DateTime<Utc>) -> bool {
+    held.made_at > entry.made_at && held.made_at <= now + AHEAD
+}
+
+/// Whether less than `length` has passed.
 fn within(since: DateTime<Utc>, length: Duration, now: DateTime<Utc>) -> bool {
-    TimeDelta::from_std(length).is_ok_and(|length| now - since < length)
+    TimeDelta::from_std(length).is_ok_and(|length| (-AHEAD..length).contains(&(now - since)))
 }
 
 #[cfg(test)]

@@ -262,7 +262,7 @@ impl Cache {
             self.trouble.end();
             self.keep(key, &entry, now).await;
             if let Some(mut shared) = self.shared(key).await {
-                shared.put(&entry, self.lifetimes.shared(&entry)).await;
+                shared.put(&entry, self.lifetimes.left(&entry, now), now).await;
             }
             Ok(entry)
         };
@@ -285,17 +285,22 @@ impl Cache {
         if let Some(shared) = &mut shared
             && let Some(entry) = self.await_others(shared, now).await
         {
-            self.keep(key, &entry, now).await;
-            return Ok((entry, Origin::Found));
+            let newer = self.keep(key, &entry, now).await;
+            return Ok((newer.unwrap_or(entry), Origin::Found));
         }
         match make.await {
-            Ok(entry) => {
+            Ok(made) => {
                 self.trouble.end();
-                self.keep(key, &entry, now).await;
+                // Another may have been begun later and be here first; or a read replica made this one, and the primary that.
+                // Whoever asked may have been told that one already.
+                let (entry, origin) = match self.keep(key, &made, now).await {
+                    Some(newer) => (newer, Origin::Found),
+                    None => (made, Origin::Made),
+                };
                 if let Some(shared) = &mut shared {
-                    shared.put(&entry, self.lifetimes.shared(&entry)).await;
+                    shared.put(&entry, self.lifetimes.left(&entry, now), now).await;
                 }
-                Ok((entry, Origin::Made))
+                Ok((entry, origin))
             }
             Err(error) => {
                 if let Some(shared) = &mut shared {
@@ -346,15 +351,22 @@ impl Cache {
         SharedCopy::of(self.redis.as_ref()?, &self.namespace, key).await
     }
 
-    /// Keeps an answer in the process, unless a newer one is there.
-    async fn keep(&self, key: &Key, entry: &Entry, now: DateTime<Utc>) {
+    /// Keeps an answer in the process, unless a newer one is there. That one is returned, if it is of the key's generation;
+    /// nothing newer being to be had, it stays as if it had just arrived.
+    async fn keep(&self, key: &Key, entry: &Entry, now: DateTime<Utc>) -> Option<Entry> {
         let copy = LocalCopy { entry: entry.clone(), arrived_at: now, renewing: Arc::default() };
-        self.local
+        let kept = self
+            .local
             .entry_by_ref(key.question())
-            .and_upsert_with(async |held| match held {
-                Some(held) if held.value().entry.made_at > copy.entry.made_at => held.into_value(),
+            .and_upsert_with(async |held| match held.map(moka::Entry::into_value) {
+                Some(held) if lifetimes::outdoes(&held.entry, &copy.entry, now) => {
+                    LocalCopy { arrived_at: held.arrived_at.max(now), ..held }
+                }
                 _ => copy,
             })
-            .await;
+            .await
+            .into_value()
+            .entry;
+        (kept.made_at != entry.made_at && kept.generation == key.generation()).then_some(kept)
     }
 }

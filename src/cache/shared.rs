@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use redis::{FromRedisValue, ParsingError, Script, Value};
 
 use super::entry::{Entry, MADE_AT_OFFSET, MAX_BODY_BYTES, MAX_ENTRY_BYTES};
 use super::key::{Key, Names, Namespace};
-use super::lifetimes::LAST_KNOWN_FOR;
+use super::lifetimes::{AHEAD, LAST_KNOWN_FOR};
 use super::redis::{NoReply, Redis, Visit};
 
 /// How long the right to make an answer holds: a little longer than a question may take in Postgres, so that the others go on
@@ -42,15 +43,13 @@ pub(super) struct SharedCopy<'k> {
     names: Names,
     /// Tells our lock from another's.
     token: String,
-    /// What was there is no entry of ours, so it may be written over whatever time it seems to tell.
-    garbage: bool,
 }
 
 impl<'k> SharedCopy<'k> {
     /// Begins a visit; `None` where Redis is away.
     pub(super) async fn of(redis: &Arc<Redis>, namespace: &Namespace, key: &'k Key) -> Option<Self> {
         let visit = redis.visit().await?;
-        Some(Self { visit, key, names: key.names(namespace), token: token(), garbage: false })
+        Some(Self { visit, key, names: key.names(namespace), token: token() })
     }
 
     /// Takes the answer, or the right to make it.
@@ -66,7 +65,6 @@ impl<'k> SharedCopy<'k> {
                 Some(entry) if entry.generation == self.key.generation() => Look::Found(entry),
                 _ => {
                     tracing::warn!("an entry in Redis is damaged or not of this service, and is made anew");
-                    self.garbage = true;
                     Look::Ours
                 }
             },
@@ -90,15 +88,19 @@ impl<'k> SharedCopy<'k> {
         Entry::decode(self.key, &bytes)
     }
 
-    /// Keeps an answer for `lifetime`, and gives up the right to make it.
-    pub(super) async fn put(&mut self, entry: &Entry, lifetime: Duration) {
+    /// Keeps an answer for `lifetime` from `now` on, and gives up the right to make it.
+    pub(super) async fn put(&mut self, entry: &Entry, lifetime: Duration, now: DateTime<Utc>) {
         if entry.body.plain().len() > MAX_BODY_BYTES {
             return self.unlock().await;
         }
         let Names { entry: name, last_known, lock } = &self.names;
         let mut invocation = PUT.key(name);
         invocation.key(last_known).key(lock).arg(entry.encode(self.key)).arg(millis(lifetime));
-        invocation.arg(millis(LAST_KNOWN_FOR)).arg(MADE_AT_OFFSET).arg(&self.token).arg(u8::from(self.garbage));
+        invocation
+            .arg(millis(LAST_KNOWN_FOR))
+            .arg(MADE_AT_OFFSET)
+            .arg(&self.token)
+            .arg((now + AHEAD).timestamp_micros());
         let _ = self.visit.say(async |connection| invocation.invoke_async::<i32>(connection).await).await;
     }
 

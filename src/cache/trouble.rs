@@ -33,7 +33,9 @@ impl Trouble {
             return true;
         }
         let next = (now + LEFT_ALONE_FOR).timestamp_micros();
-        now.timestamp_micros() >= until
+        // Once the clock was set back, the end would be too far away: it counts as over.
+        let left = TimeDelta::microseconds(until - now.timestamp_micros());
+        (left <= TimeDelta::zero() || left > LEFT_ALONE_FOR)
             && self.0.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
@@ -48,6 +50,10 @@ mod tests {
         assert!(trouble.lets_through(now));
         trouble.begin(now);
         assert!(!trouble.lets_through(now + TimeDelta::milliseconds(1_999)));
+        // A machine whose clock is behind has taken over, and the service's clock follows it.
+        let back = now - TimeDelta::hours(1);
+        assert_eq!([trouble.lets_through(back), trouble.lets_through(back)], [true, false]);
+        trouble.begin(now);
         let later = now + LEFT_ALONE_FOR;
         assert_eq!([trouble.lets_through(later), trouble.lets_through(later)], [true, false]);
         trouble.end();

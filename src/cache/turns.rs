@@ -23,7 +23,8 @@ pub(super) struct Turns {
     last: moka::future::Cache<Arc<str>, Arc<Mutex<Option<Made>>>>,
 }
 
-/// The answer made last, and when it was begun.
+/// The answer made last, and when it was begun. Kept only while somebody waits who may have come before: kept for longer, it
+/// would be beside what the caches may hold, one for each question.
 struct Made {
     begun: u64,
     entry: Entry,
@@ -42,15 +43,20 @@ impl Turns {
         make: impl Future<Output = Result<Entry, E>>,
     ) -> Result<(Entry, bool), E> {
         let arrived = self.tick();
-        let last = self.last.get_with_by_ref(question, async { Arc::default() }).await;
+        let turn = self.last.get_with_by_ref(question, async { Arc::default() }).await;
+        // Besides `self.last` and this caller. Who is counted too late gets an answer of their own.
+        let others_wait = || Arc::strong_count(&turn) > 2;
         // Whoever waits here is let in in the order of arrival. A maker that is cut off lets the next one in.
-        let mut last = last.lock().await;
-        if let Some(made) = last.as_ref().filter(|made| made.begun > arrived) {
-            return Ok((made.entry.clone(), false));
+        let mut last = turn.lock().await;
+        if let Some(made) = last.take_if(|made| made.begun > arrived) {
+            let entry = made.entry.clone();
+            *last = Some(made).filter(|_| others_wait());
+            return Ok((entry, false));
         }
+        *last = None;
         let begun = self.tick();
         let entry = make.await?;
-        *last = Some(Made { begun, entry: entry.clone() });
+        *last = others_wait().then(|| Made { begun, entry: entry.clone() });
         Ok((entry, true))
     }
 
@@ -96,6 +102,9 @@ mod tests {
         assert_eq!((makers, made.load(Ordering::Relaxed)), (1, 1));
         // Who comes later gets one of their own; a failure is told to the one it happened to.
         assert!(turns.take(&question, make()).await.unwrap().1);
+        let held = turns.last.get(&question).await.unwrap();
+        assert!(held.lock().await.is_none(), "nobody waits, so nobody can use what was made");
+        drop(held);
         assert_eq!(turns.take(&question, async { Err("no") }).await.unwrap_err(), "no");
         assert!(turns.take(&question, make()).await.unwrap().1);
     }

@@ -27,8 +27,8 @@ pub(super) async fn send(request: &HttpRequest, mut response: HttpResponseBuilde
     response.body(body.plain().clone())
 }
 
-/// RFC 9110, section 12.5.3: the one with the highest weight; of equals the one that the client names first. A client that
-/// refuses everything, the body as it is included, gets it as it is.
+/// RFC 9110, section 12.5.3: the one with the highest weight; of equals the one that stands first in [`Encoding::ALL`], which is
+/// actix' order too. A client that refuses everything, the body as it is included, gets it as it is.
 fn preferred(request: &HttpRequest) -> Option<Encoding> {
     let accepted = AcceptEncoding::parse(request).ok()?;
     let ours = Encoding::ALL.map(|encoding| (token(encoding), encoding));
@@ -58,6 +58,9 @@ mod tests {
         assert_eq!(chosen("gzip"), Some("gzip"));
         assert_eq!(chosen("gzip;q=0.5, br;q=0.8, zstd;q=0.1"), Some("br"));
         assert_eq!(chosen("deflate, zstd"), Some("zstd"));
+        // As browsers ask.
+        assert_eq!(chosen("gzip, deflate, br, zstd"), Some("br"));
+        assert_eq!(chosen("gzip, deflate, zstd"), Some("zstd"));
         for as_it_is in ["identity", "deflate", "", "br;q=0", "*;q=0", "gzip;q=nonsense"] {
             assert_eq!(chosen(as_it_is), None, "{as_it_is}");
         }

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::{self, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -123,7 +123,8 @@ pub(super) async fn write(
             for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING] {
                 head.headers.remove(name);
             }
-            BoxBody::new(())
+            // None, not an empty one: over HTTP/2 that would be told as `Content-Length: 0`, which is what the 200 had not.
+            BoxBody::new(body::None::new())
         });
     }
     Ok(response)

@@ -29,6 +29,10 @@ struct Pieces {
 /// `body` in pieces, to be taken in `time`, and once more for each mebibyte; a body that is not finished stays as it is.
 /// The request is under way until the last piece is given out.
 pub(super) fn in_pieces(body: BoxBody, time: Duration, under_way: Option<UnderWay>) -> BoxBody {
+    // No body is not an empty one; as bytes they would be the same.
+    if body.size() == BodySize::None {
+        return body;
+    }
     match body.try_into_bytes() {
         Ok(rest) if rest.len() > PIECE_BYTES => {
             let times = 1 + u32::try_from(rest.len() as u64 / BYTES_A_TIME).unwrap_or(u32::MAX - 1);

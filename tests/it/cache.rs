@@ -24,7 +24,7 @@ use redis::AsyncCommands as _;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Setup, TestApp, record, servers};
+use crate::harness::{Setup, TestApp, record, servers, until};
 
 /// A question about a closed day.
 const SETTLED: &str = "/api/v1/endpoints/top?from=2026-11-20&to=2026-11-21&by=p95&limit=10";
@@ -309,4 +309,37 @@ async fn an_answer_without_redis_is_kept_in_the_process() {
         (&"90".parse().unwrap(), &"hit".parse().unwrap())
     );
     assert_eq!(response.json::<Value>().await.unwrap()["data_through"], json!("2026-11-21T10:20:30Z"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_back_makes_no_answer_fresh_again() {
+    let (replicas, first) = Replicas::first(3).await;
+    assert_eq!(ask(&first, SETTLED).await, miss(3));
+    replicas.only_key(&first, SETTLED).await;
+    // A machine whose clock is an hour behind takes over as the database, and the service's clock follows.
+    let back = first.clock.now() - chrono::TimeDelta::hours(1);
+    first.clock.set(back);
+    first.accept(&yesterday(4)).await;
+    assert_eq!(ask(&first, SETTLED).await, miss(7), "an answer of the future would be told for an hour more");
+    assert_eq!(ask(&first, SETTLED).await, hit(7));
+    // Nor does it keep the new one out of Redis.
+    until("another replica finds the new answer", async || {
+        let other = TestApp::on(Arc::clone(&first.database), Setup { now: back, ..replicas.setup() }).await;
+        let seen = ask(&other, SETTLED).await;
+        assert_eq!(seen.2, 7);
+        seen == hit(7)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_as_the_last_known_answer_keeps_no_answer_out() {
+    let (replicas, first) = Replicas::first(3).await;
+    assert_eq!(ask(&first, SETTLED).await, miss(3));
+    let mut redis = replicas.redis().await;
+    let key = replicas.only_key(&first, SETTLED).await;
+    redis.set::<_, _, ()>(key.replace(":g0", ":last"), vec![b'x'; 200]).await.unwrap();
+    redis.del::<_, ()>(&key).await.unwrap();
+    assert_eq!(ask(&replicas.another(&first).await, SETTLED).await, miss(3));
+    replicas.finds(&first, SETTLED, 3).await;
 }

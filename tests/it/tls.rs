@@ -105,6 +105,14 @@ async fn clients_agree_on_http_2_or_on_1_1_and_plain_http_is_refused() {
     let answer: serde_json::Value = answer.json().await.unwrap();
     assert_eq!(answer["total"]["requests"], 2);
 
+    // Who has an answer is told so without a word of a body: that there are 0 bytes of it would be said of what they have.
+    for client in [authority.client(|client| client), authority.client(ClientBuilder::http1_only)] {
+        let page = client.get(format!("https://{}/", app.address));
+        let etag = page.try_clone().unwrap().send().await.unwrap().headers()["etag"].clone();
+        let same = page.header("If-None-Match", etag).send().await.unwrap();
+        assert_eq!((same.status().as_u16(), same.headers().get("content-length")), (304, None), "{:?}", same.version());
+    }
+
     // A stranger's authority: the client is the one to refuse.
     let stranger = Authority::new().client(|client| client).get(&ranking).send().await;
     assert!(stranger.is_err_and(|error| error.is_connect()));

@@ -212,3 +212,77 @@ async fn of_two_answers_the_one_that_was_begun_later_stays() {
     let (found, _) = there.get_or_make(&key, now + TimeDelta::seconds(10), make, |()| None).await.unwrap();
     assert_eq!(&found.body.plain()[..], b"newest");
 }
+
+/// A cache that keeps its answers in the Redis at `url` too.
+fn cache(url: Option<&str>) -> Cache {
+    let config = CacheConfig { redis_url: url.map(ToOwned::to_owned), pool_max: 2, ..CacheConfig::default() };
+    Cache::new(&config, Namespace::new(2, "test")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_drops_an_answer_that_was_old_when_it_was_made_the_sooner() {
+    // As one of a read replica is. Kept for longer than it is told, it would keep the lock from being taken.
+    let url = crate::harness::servers::redis_url();
+    let (cache, key, now) = (cache(Some(&url)), Key::new(&"question", 1), at(NOW));
+    let client = redis::Client::open(url.as_str()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let mut made_at = now - TimeDelta::hours(10);
+    until("the answer arrives in Redis", async || {
+        made_at += TimeDelta::seconds(1);
+        let entry = Entry::new(Bytes::from_static(b"old"), made_at, Freshness::Settled, 1);
+        cache.make_anew(&key, now, async { Ok::<_, ()>(entry) }).await.unwrap();
+        !redis.keys::<_, Vec<String>>("*:g1").await.unwrap().is_empty()
+    })
+    .await;
+    let keys: Vec<String> = redis.keys("*:g1").await.unwrap();
+    let seconds: i64 = redis.ttl(&keys[0]).await.unwrap();
+    assert!((2_800..=11_600).contains(&seconds), "of 12 h, give or take a tenth, 10 h are over: {seconds}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_been_told_an_answer_is_not_told_an_older_one() {
+    let (cache, key, now) = (cache(None), Key::new(&"question", 1), at(NOW));
+    let entry = |text: &'static str, made_at: DateTime<Utc>| {
+        Entry::new(Bytes::from_static(text.as_bytes()), made_at, Freshness::Live, 1)
+    };
+    // The primary answers who wants the present state; the read replica, five seconds behind, who asks then.
+    cache.make_anew(&key, now, async { Ok::<_, ()>(entry("present", now)) }).await.unwrap();
+    let later = now + TimeDelta::seconds(2);
+    let make = async { Ok::<_, ()>(entry("behind", later - TimeDelta::seconds(5))) };
+    let (told, origin) = cache.get_or_make(&key, later, make, |()| None).await.unwrap();
+    assert_eq!((&told.body.plain()[..], origin), (&b"present"[..], Origin::Found));
+    // And nobody asks the replica again at once, to learn the same.
+    let told = cache.current(&key, later).await.expect("it is told for its second more");
+    assert_eq!(&told.body.plain()[..], b"present");
+    let behind = later + TimeDelta::seconds(5);
+    let caught_up = entry("caught up", now + TimeDelta::seconds(1));
+    let make = async { Ok::<_, ()>(caught_up) };
+    let (told, origin) = cache.get_or_make(&key, behind, make, |()| None).await.unwrap();
+    assert_eq!((&told.body.plain()[..], origin), (&b"caught up"[..], Origin::Made));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn which_answer_is_newer_does_not_depend_on_the_language_of_redis() {
+    let Some(redis) = PrivateRedis::english() else { return };
+    let (url, now) = (redis.url(), at(NOW));
+    // Times that differ in their last byte: in a dictionary `a` comes before `A`.
+    let time = |last: u8| DateTime::from_timestamp_micros((now.timestamp_micros() & !0xff) | i64::from(last)).unwrap();
+    for (round, (older, newer)) in [(b'A', b'a'), (b'B', b'a'), (9, 10), (b'9', b'=')].into_iter().enumerate() {
+        let key = Key::new(&round, 1);
+        let put = async |text: &'static str, made_at| {
+            let entry = Entry::new(Bytes::from_static(text.as_bytes()), made_at, Freshness::Settled, 1);
+            cache(Some(&url)).make_anew(&key, now, async { Ok::<_, ()>(entry) }).await.unwrap();
+        };
+        let before = keys(&redis).await;
+        until("the newer arrives in Redis", async || {
+            put("newer", time(newer)).await;
+            keys(&redis).await > before
+        })
+        .await;
+        put("older", time(older)).await;
+        let make = async { Err::<Entry, _>("Redis had no time") };
+        if let Ok((found, _)) = cache(Some(&url)).get_or_make(&key, now, make, |_| None).await {
+            assert_eq!(&found.body.plain()[..], b"newer", "{older} and {newer}");
+        }
+    }
+}

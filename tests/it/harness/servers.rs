@@ -249,8 +249,23 @@ impl PrivateRedis {
 
     /// On this port, with more arguments of `redis-server`.
     pub fn at(port: u16, arguments: &[&str]) -> Self {
+        Self::run("", port, arguments)
+    }
+
+    /// One that compares texts as English dictionaries do, as where the system's language is set; `None` where this machine
+    /// does not know how they do.
+    pub fn english() -> Option<Self> {
+        let locales = concat!(env!("CARGO_TARGET_TMPDIR"), "/locales");
+        std::fs::create_dir_all(locales).expect("a directory");
+        let english = format!("{locales}/en_US.UTF-8");
+        let made = Command::new("localedef").args(["-i", "en_US", "-f", "UTF-8", &english]).output();
+        made.is_ok_and(|made| made.status.success())
+            .then(|| Self::run(&format!("LOCPATH='{locales}' LC_ALL=en_US.UTF-8"), free_port(), &[]))
+    }
+
+    fn run(environment: &str, port: u16, arguments: &[&str]) -> Self {
         let script = format!(
-            "redis-server --port {port} --bind 127.0.0.1 --save '' --appendonly no --databases 1000 --dir '{}' {} \
+            "{environment} redis-server --port {port} --bind 127.0.0.1 --save '' --appendonly no --databases 1000 --dir '{}' {} \
              </dev/null >/dev/null & exec 2>/dev/null; server=$!; echo $server; cat >/dev/null; kill -KILL $server; wait $server",
             env!("CARGO_TARGET_TMPDIR"),
             arguments.join(" ")
