@@ -104,9 +104,9 @@ pub(super) fn is_known(entry: &Entry, now: DateTime<Utc>) -> bool {
     TimeDelta::from_std(LAST_KNOWN_FOR).is_ok_and(|length| now - entry.made_at < length)
 }
 
-/// Whether `held` is kept although `entry` is there now.
+/// Whether `held` is kept although `entry` is there now. An older generation never is: a day has changed since.
 pub(super) fn outdoes(held: &Entry, entry: &Entry, now: DateTime<Utc>) -> bool {
-    held.made_at > entry.made_at && held.made_at <= now + AHEAD
+    held.generation >= entry.generation && held.made_at > entry.made_at && held.made_at <= now + AHEAD
 }
 
 /// Whether less than `length` has passed.
@@ -118,6 +118,8 @@ fn within(since: DateTime<Utc>, length: Duration, now: DateTime<Utc>) -> bool {
 mod tests {
     use super::*;
     use bytes::Bytes;
+
+    use crate::domain::Fingerprint;
 
     #[test]
     fn the_tiers_are_a_minute_half_an_hour_and_half_a_day() {
@@ -138,7 +140,8 @@ mod tests {
         let lifetimes = Lifetimes::default();
         let of = |n: u32| {
             let body = Bytes::copy_from_slice(&n.to_be_bytes());
-            let entry = Entry::new(body, DateTime::UNIX_EPOCH, Freshness::Live, 0);
+            let etag = Fingerprint::of(&body);
+            let entry = Entry::new(body, etag, DateTime::UNIX_EPOCH, Freshness::Live, 0);
             lifetimes.shared(&entry).as_secs_f64()
         };
         let all: Vec<f64> = (0..1_000).map(of).collect();

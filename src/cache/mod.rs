@@ -219,10 +219,11 @@ impl Cache {
                 return Ok((copy.entry, origin));
             }
         }
-        if !self.trouble.lets_through(now)
-            && let Some(entry) = self.last_known(key, now).await
-        {
-            return Ok((entry, Origin::Stale));
+        if !self.trouble.lets_through(now) {
+            let mut shared = if self.local.contains_key(key.question()) { None } else { self.shared(key).await };
+            if let Some(known) = self.last_known(key, now, shared.as_mut()).await {
+                return Ok(known);
+            }
         }
 
         // Whoever comes while this is on its way waits here, and is told what it brings.
@@ -310,7 +311,7 @@ impl Cache {
                 if outage == Outage::Away {
                     self.trouble.begin(now);
                 }
-                self.last_known(key, now).await.map(|entry| (entry, Origin::Stale)).ok_or(error)
+                self.last_known(key, now, shared.as_mut()).await.ok_or(error)
             }
         }
     }
@@ -331,15 +332,27 @@ impl Cache {
         }
     }
 
-    /// The answer last known, here or in Redis, of whatever generation.
-    async fn last_known(&self, key: &Key, now: DateTime<Utc>) -> Option<Entry> {
+    /// The answer last known, of whatever generation, here or, on a visit that is under way, in Redis.
+    async fn last_known(
+        &self,
+        key: &Key,
+        now: DateTime<Utc>,
+        shared: Option<&mut SharedCopy<'_>>,
+    ) -> Option<(Entry, Origin)> {
         let known = |entry: &Entry| lifetimes::is_known(entry, now);
-        if let Some(entry) = self.local.get(key.question()).await.map(|copy| copy.entry).filter(known) {
-            return Some(entry);
-        }
-        let entry = self.shared(key).await?.last_known().await.filter(known)?;
-        self.keep(key, &entry, now).await;
-        Some(entry)
+        let here = self.local.get(key.question()).await.map(|copy| copy.entry).filter(known);
+        let entry = match (here, shared) {
+            (Some(entry), _) => entry,
+            (None, Some(shared)) => {
+                let entry = shared.last_known().await.filter(known)?;
+                self.keep(key, &entry, now).await;
+                entry
+            }
+            (None, None) => return None,
+        };
+        let is_of_now = entry.generation == key.generation();
+        let origin = if is_of_now { self.origin_of_old(&entry, now) } else { Origin::Stale };
+        Some((entry, origin))
     }
 
     /// An old answer that is still within the time that clients were told is as good as any.

@@ -73,10 +73,10 @@ mod tests {
     use futures_util::FutureExt as _;
     use futures_util::future::join_all;
 
-    use crate::domain::Freshness;
+    use crate::domain::{Fingerprint, Freshness};
 
     fn entry() -> Entry {
-        Entry::new(Bytes::new(), DateTime::UNIX_EPOCH, Freshness::Live, 0)
+        Entry::new(Bytes::new(), Fingerprint::default(), DateTime::UNIX_EPOCH, Freshness::Live, 0)
     }
 
     #[tokio::test]

@@ -153,7 +153,7 @@ impl Stats {
         let etag = fingerprint_of_content(&body);
         // What a replica has not seen yet makes an answer older, and an hour that has just ended one that still changes.
         let freshness = Freshness::of(from, to, through);
-        Ok(Entry::new(Bytes::from(body), through, freshness, generation).tagged(etag))
+        Ok(Entry::new(Bytes::from(body), etag, through, freshness, generation))
     }
 }
 
