@@ -540,16 +540,15 @@ mod tests {
 
     #[test]
     fn what_postgres_says_stays_inside_and_what_it_cannot_do_is_503() {
-        let said =
-            || sqlx::Error::Protocol("FATAL: relation \"api_keys\" does not exist at /var/lib/postgresql".to_owned());
+        let said = || std::io::Error::other("FATAL: relation \"api_keys\" does not exist at /var/lib/postgresql");
         for (error, code) in [
-            (StoreError::Unavailable(said()), "database-unavailable"),
+            (StoreError::Unavailable(said().into()), "database-unavailable"),
             (StoreError::Contended, "database-unavailable"),
             (StoreError::KeyHeld, "database-unavailable"),
             (StoreError::CommitUnknown, "database-unavailable"),
-            (StoreError::StorageFull(said()), "storage-full"),
+            (StoreError::StorageFull(said().into()), "storage-full"),
             (StoreError::TimedOut, "timed-out"),
-            (StoreError::Unexpected(said()), "internal"),
+            (StoreError::Unexpected(said().into()), "internal"),
         ] {
             let told = ApiError::from(Arc::new(StatsError::Store(error))).told();
             assert_eq!((told.code, told.status.as_u16()), (code, if code == "internal" { 500 } else { 503 }));
