@@ -1,7 +1,8 @@
 //! The socket, and how long and how many clients may hold on to it.
 //!
 //! actix limits the head of a connection's first request and an idle connection, `idle.rs` the heads of further ones,
-//! `body.rs` a body. A client that does not take its answer is the kernel's to see (`TCP_USER_TIMEOUT`) and `pieces.rs`'.
+//! `body.rs` a body. A client that does not take its answer is the kernel's to see (`TCP_USER_TIMEOUT`) and `pieces.rs`';
+//! over HTTP/2, where it may read on and take nothing, `idle.rs`'.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

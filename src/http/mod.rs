@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::dev::{HttpServiceFactory, Server, Service as _};
+use actix_web::http::Version;
 use actix_web::http::header::ContentType;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
@@ -143,8 +144,12 @@ pub fn serve(listener: TcpListener, tls: Option<Tls>, app: App) -> std::io::Resu
             // The outermost: what the others have made is sent.
             .wrap_fn(move |request, service| {
                 let under_way = request.conn_data::<Watch>().map(Watch::request);
+                let http_2 = request.version() == Version::HTTP_2;
                 let answer = service.call(request);
-                async move { Ok(answer.await?.map_body(|_, body| in_pieces(body, time_outs.written, under_way))) }
+                async move {
+                    let answer = answer.await?;
+                    Ok(answer.map_body(|_, body| in_pieces(body, time_outs.written, under_way, http_2)))
+                }
             })
     })
     .on_connect(move |connection, data| Watch::begin(connection, data, time_outs.idle + time_outs.head))

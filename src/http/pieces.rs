@@ -27,16 +27,20 @@ struct Pieces {
 }
 
 /// `body` in pieces, to be taken in `time`, and once more for each mebibyte; a body that is not finished stays as it is.
-/// The request is under way until the last piece is given out.
-pub(super) fn in_pieces(body: BoxBody, time: Duration, under_way: Option<UnderWay>) -> BoxBody {
+/// The request is under way until the last piece is given out. Over `http_2` a small one is a piece as well: it waits until
+/// the client has room for it, and there may be any number of them.
+pub(super) fn in_pieces(body: BoxBody, time: Duration, under_way: Option<UnderWay>, http_2: bool) -> BoxBody {
     // No body is not an empty one; as bytes they would be the same.
     if body.size() == BodySize::None {
         return body;
     }
     match body.try_into_bytes() {
-        Ok(rest) if rest.len() > PIECE_BYTES => {
+        Ok(rest) if rest.len() > PIECE_BYTES || (http_2 && !rest.is_empty()) => {
             let times = 1 + u32::try_from(rest.len() as u64 / BYTES_A_TIME).unwrap_or(u32::MAX - 1);
-            BoxBody::new(Pieces { until: Instant::now() + time.saturating_mul(times), rest, _under_way: under_way })
+            let until = Instant::now() + time.saturating_mul(times);
+            // Nobody asks for the next piece while a client grants no room, so the connection is ended from outside.
+            let under_way = under_way.map(|under_way| under_way.until(until));
+            BoxBody::new(Pieces { until, rest, _under_way: under_way })
         }
         Ok(small) => BoxBody::new(small),
         Err(body) => body,
@@ -81,7 +85,7 @@ mod tests {
 
     #[test]
     fn an_answer_comes_in_pieces_and_whole() {
-        let mut body = in_pieces(BoxBody::new(vec![b'x'; 2 * PIECE_BYTES + 1]), Duration::from_secs(1), None);
+        let mut body = in_pieces(BoxBody::new(vec![b'x'; 2 * PIECE_BYTES + 1]), Duration::from_secs(1), None, false);
         assert_eq!(body.size(), BodySize::Sized(2 * PIECE_BYTES as u64 + 1));
         for length in [PIECE_BYTES, PIECE_BYTES, 1] {
             assert_eq!(next(&mut body), Some(Ok(length)));
@@ -91,7 +95,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_not_taken_in_time_ends_with_an_error() {
-        let mut body = in_pieces(BoxBody::new(vec![b'x'; 2 * PIECE_BYTES]), Duration::ZERO, None);
+        let mut body = in_pieces(BoxBody::new(vec![b'x'; 2 * PIECE_BYTES]), Duration::ZERO, None, false);
         assert_eq!(next(&mut body), Some(Err(NotTaken.to_string())));
     }
 }

@@ -91,8 +91,73 @@ fn kind(refusal: &dyn DatabaseError) -> Kind {
         "40001" | "40P01" | "55P03" | "25006" | "25P03" | "25P04" => Kind::Unavailable,
         // no partition for a row: the day was dropped since this process last looked
         "23514" if refusal.table() == Some("requests") => Kind::Unavailable,
-        // connection exceptions, insufficient resources, operator intervention
-        code if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") => Kind::Unavailable,
+        // connection exceptions, insufficient resources, operator intervention, and errors of the system that Postgres runs on,
+        // such as a disk that cannot be read
+        code if ["08", "53", "57P", "58"].iter().any(|class| code.starts_with(class)) => Kind::Unavailable,
         _ => Kind::Unexpected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A refusal with nothing but its SQLSTATE.
+    #[derive(Debug)]
+    struct Refusal(&'static str);
+
+    impl std::fmt::Display for Refusal {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for Refusal {}
+
+    impl DatabaseError for Refusal {
+        fn message(&self) -> &str {
+            self.0
+        }
+
+        fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+            Some(self.0.into())
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+    }
+
+    #[test]
+    fn what_postgres_cannot_do_for_a_while_is_not_taken_for_a_mistake_of_the_service() {
+        let kind = |code| match StoreError::from(sqlx::Error::Database(Box::new(Refusal(code)))) {
+            StoreError::Unavailable(_) => "unavailable",
+            StoreError::StorageFull(_) => "full",
+            StoreError::TimedOut => "timed out",
+            StoreError::Unexpected(_) => "unexpected",
+            other => panic!("{code}: {other}"),
+        };
+        for code in [
+            "08006", "08P01", "25006", "25P03", "40001", "40P01", "53000", "53200", "53300", "55P03", "57P01", "57P02",
+            "57P03", "58000", "58030",
+        ] {
+            assert_eq!(kind(code), "unavailable", "{code}");
+        }
+        assert_eq!((kind("53100"), kind("57014")), ("full", "timed out"));
+        for code in ["42P01", "42601", "42501", "22P05", "23505", "23514", "XX000"] {
+            assert_eq!(kind(code), "unexpected", "{code}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use endpoint_stats::cache::{Cache, CacheConfig, Debits, Namespace};
-use endpoint_stats::domain::{Fingerprint, HandSetClock, MOST_AHEAD_US, Quota, Tat};
+use endpoint_stats::domain::{ApiKey, Fingerprint, HandSetClock, MOST_AHEAD_US, Quota, Scope, Tat};
 use endpoint_stats::limits::{Client, Kind, Limits, LimitsConfig};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -188,6 +188,42 @@ async fn what_a_stranger_says_of_its_address_changes_nothing() {
         request.header("Forwarded", format!("for=192.0.2.{sent}")).send().await.unwrap()
     });
     assert_eq!(forged.await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_failures_of_an_address_are_answered_429_and_keys_that_hold_are_not_in_their_way() {
+    // Everybody is behind one address here, as behind a proxy that nobody named.
+    let limits = LimitsConfig { failure: quota(1, 3), ..LimitsConfig::NONE };
+    let app = TestApp::with(Setup { auth: true, limits, ..Setup::default() }).await;
+    let key = ApiKey::generate().unwrap();
+    assert!(app.store.create_api_key("good", key.prefix(), &key.hash(), Scope::Read).await.unwrap());
+    let ask = async |key: Option<&str>| {
+        let request = app.request(Method::GET, QUESTION);
+        let request = match key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        };
+        request.send().await.unwrap()
+    };
+    assert_eq!(ask(Some(key.reveal())).await.status(), StatusCode::OK);
+    // Without a key, with one that has not the form of any, and with one that was never made: each is a failure.
+    for wrong in [None, Some("nonsense"), Some(ApiKey::generate().unwrap().reveal())] {
+        assert_eq!(ask(wrong).await.status(), StatusCode::UNAUTHORIZED, "{wrong:?}");
+    }
+    for wrong in [None, Some("nonsense"), Some(ApiKey::generate().unwrap().reveal())] {
+        let refused = ask(wrong).await;
+        assert_eq!((refused.status(), header(&refused, "retry-after")), (StatusCode::TOO_MANY_REQUESTS, Some("1")));
+        assert_eq!(header(&refused, "www-authenticate"), None);
+        assert_eq!(refused.json::<Value>().await.unwrap()["code"], "rate-limited");
+    }
+    // Known since long or made just now, a key that holds is asked for nothing but itself.
+    assert_eq!(ask(Some(key.reveal())).await.status(), StatusCode::OK);
+    let new = ApiKey::generate().unwrap();
+    assert!(app.store.create_api_key("new", new.prefix(), &new.hash(), Scope::Read).await.unwrap());
+    assert_eq!(ask(Some(new.reveal())).await.status(), StatusCode::OK);
+    app.clock.advance(TimeDelta::seconds(1));
+    assert_eq!(ask(None).await.status(), StatusCode::UNAUTHORIZED, "one more a second");
+    assert_eq!(ask(None).await.status(), StatusCode::TOO_MANY_REQUESTS);
 }
 
 /// A question that a replica with a Redis may ask.

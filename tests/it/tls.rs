@@ -1,4 +1,7 @@
 //! TLS: what clients agree on with the service, what it says of wrong files, and a certificate that is replaced while it runs.
+//! `streams`: what a client may do with HTTP/2.
+
+mod streams;
 
 use std::os::unix::fs::symlink;
 use std::path::Path;

@@ -97,6 +97,11 @@ async fn b15_control_characters_are_refused_and_never_become_headers() {
         assert!(!answer.head.contains("injected"), "{what}: {}", answer.head);
         assert!(!answer.body.contains(['\r', '\0']), "{what}: {:?}", answer.body);
     }
+    for id in ["<script>", "a b", "a\tb", "\"a\"", "a%0d%0ainjected", "é", "", &"x".repeat(65)] {
+        let answer = trial.answers(id, get("/livez", &format!("x-request-id: {id}\r\n")), 200).await;
+        let own = answer.head.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
+        assert!(own != id && own.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'), "{id}: {own}");
+    }
     // A bare LF ends a line for httparse, so this is two headers of the client's own, and nothing of it comes back.
     let answer = trial.answers("LF in a header", header("a\ninjected: 1"), 200).await;
     assert!(!answer.head.contains("injected"), "{}", answer.head);
@@ -146,6 +151,8 @@ async fn b19_a_path_is_never_a_file() {
         "/api/v1/endpoints/1%2fseries",
         "/api/v1/endpoints/1%00",
         "/api/v1/endpoints/1;x=1",
+        "/api/v1/endpoints/1/",
+        "/api/v1/endpoints//1",
         "/api/v1/endpoints/1/series/",
         "/api/v1/endpoints/-1",
         "/api/v1/endpoints/1e0",

@@ -25,6 +25,43 @@ pub const INJECTIONS: [&str; 14] = [
     "COPY requests FROM PROGRAM 'touch /tmp/endpoint-stats-injected'",
 ];
 
+/// What COPY, in one of its formats, or JSON, or a terminal takes for more than characters.
+const METACHARACTERS: [&str; 33] = [
+    "\t",
+    "\n",
+    "\r\n",
+    "\\.",
+    "\\N",
+    "\\",
+    "\\\\",
+    "\\t",
+    "\"",
+    "'",
+    "''",
+    "a,b",
+    "\u{1}",
+    "\u{7f}",
+    "\u{85}",
+    "\u{2028}",
+    "\u{feff}",
+    "\u{fffd}",
+    "\u{10ffff}",
+    "é",
+    "e\u{301}",
+    "ﬀ",
+    "\u{202e}abc",
+    "{other}",
+    " padded ",
+    "PGCOPY\n\u{ff}\r\n",
+    "\n\\.\n",
+    "NULL",
+    "%",
+    "%00",
+    "_",
+    "👩‍👩‍👧‍👦",
+    "\u{1b}[31m",
+];
+
 /// What the schema is made of: a text that changes with any table, column, index, function or role.
 pub async fn schema(trial: &Trial) -> String {
     let described = "SELECT concat_ws(E'\n',
@@ -68,41 +105,7 @@ async fn comes_back(trial: &Trial, service: &str, route: &str, trace_id: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn b12_what_means_something_to_copy_is_stored_byte_by_byte() {
     let trial = Trial::start().await;
-    for text in [
-        "\t",
-        "\n",
-        "\r\n",
-        "\\.",
-        "\\N",
-        "\\",
-        "\\\\",
-        "\\t",
-        "\"",
-        "'",
-        "''",
-        "a,b",
-        "\u{1}",
-        "\u{7f}",
-        "\u{85}",
-        "\u{2028}",
-        "\u{feff}",
-        "\u{fffd}",
-        "\u{10ffff}",
-        "é",
-        "e\u{301}",
-        "ﬀ",
-        "\u{202e}abc",
-        "{other}",
-        " padded ",
-        "PGCOPY\n\u{ff}\r\n",
-        "\n\\.\n",
-        "NULL",
-        "%",
-        "%00",
-        "_",
-        "👩‍👩‍👧‍👦",
-        "\u{1b}[31m",
-    ] {
+    for text in METACHARACTERS {
         comes_back(&trial, text, text, text).await;
         comes_back(&trial, &format!("a{text}b"), &format!("/a{text}b"), &format!("a{text}b")).await;
     }
@@ -133,6 +136,29 @@ async fn b12_random_unicode_is_stored_byte_by_byte() {
             .unwrap();
     });
     trial.goes_on("random texts").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b12_a_batch_of_so_many_that_copy_takes_it_is_stored_byte_by_byte() {
+    let trial = Trial::start().await;
+    // Fewer than 2,000 rows go in by INSERT (`COPY_FROM_ROWS` in src/store/flush.rs), as those of the other tests do.
+    let sent: Vec<String> = (0..2_500).map(|n| format!("{}{n}", METACHARACTERS[n % METACHARACTERS.len()])).collect();
+    let sent: Vec<String> = sent.into_iter().chain(METACHARACTERS.map(str::to_owned)).collect();
+    let record = |trace_id: &String| {
+        json!({
+            "timestamp": "2026-11-21T10:00:00Z", "service": "copied", "method": "GET", "route": "/copied", "status": 200,
+            "response_time_ms": 1.5, "trace_id": trace_id,
+        })
+    };
+    let body = Value::Array(sent.iter().map(record).collect()).to_string();
+    trial.takes("a large batch", trial.post(JSON, body), sent.len() as u64).await;
+    let stored = "SELECT trace_id FROM requests JOIN endpoints ON endpoints.id = endpoint_id WHERE service = 'copied'";
+    let rows = trial.tables.query(stored, &[]).await.unwrap();
+    let mut found: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let mut expected = sent;
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
