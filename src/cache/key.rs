@@ -28,16 +28,13 @@ impl Namespace {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     question: Arc<str>,
-    fingerprint: Fingerprint,
     generation: i64,
 }
 
 impl Key {
     /// The key of `question`, all of which its `Debug` form tells.
     pub fn new(question: &impl Debug, generation: i64) -> Self {
-        let question = format!("{question:?}");
-        let fingerprint = Fingerprint::of(question.as_bytes());
-        Self { question: question.into(), fingerprint, generation }
+        Self { question: format!("{question:?}").into(), generation }
     }
 
     /// The question, whatever the generation.
@@ -45,9 +42,10 @@ impl Key {
         &self.question
     }
 
-    /// Of the question: a client may write much into it, and this is short.
+    /// Of the question: a client may write much into it, and this is short. Only Redis needs it, so a hit in the process does
+    /// not pay for it.
     pub(super) fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
+        Fingerprint::of(self.question.as_bytes())
     }
 
     /// The generation of the data.
@@ -57,7 +55,7 @@ impl Key {
 
     /// The names in Redis. Braces put them on one node of a cluster, since scripts work on several at once.
     pub(super) fn names(&self, Namespace(namespace): &Namespace) -> Names {
-        let question = format!("{namespace}:{{{}}}", self.fingerprint);
+        let question = format!("{namespace}:{{{}}}", self.fingerprint());
         Names {
             entry: format!("{question}:g{}", self.generation),
             lock: format!("{question}:g{}:lock", self.generation),
