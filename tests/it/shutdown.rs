@@ -14,7 +14,7 @@ use tokio::process::Child;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Database, http_client, process};
+use crate::harness::{Database, Held, http_client, process, until};
 
 /// Records of a batch: several, so that half a batch would show.
 const BATCH: usize = 25;
@@ -32,8 +32,7 @@ const STOPS_WITHOUT_POSTGRES_WITHIN: Duration = Duration::from_secs(25);
 const SETTINGS: [(&str, &str); 1] = [("MAX_ENDPOINTS_PER_SERVICE", "1000000")];
 
 fn terminate(child: &Child) {
-    let pid = child.id().expect("it runs").to_string();
-    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    process::signal("TERM", child.id().expect("it runs"));
 }
 
 /// Waits for the end of the process, which must be a good one.
@@ -195,10 +194,7 @@ async fn assert_alive(address: &str) {
 async fn until_somebody_waits_for_a_lock(database: &Database) {
     let waiting =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while database.number(waiting).await == 0 {
-        assert!(Instant::now() < deadline, "nobody waits for the lock");
-    }
+    until("somebody waits for the lock", async || database.number(waiting).await > 0).await;
 }
 
 /// Told to stop while Postgres does not answer, it stops in time, tells every client to try again, and is gone.
@@ -245,10 +241,9 @@ async fn told_twice_to_stop_it_ends_at_once() {
     let database = Database::create().await;
     let (mut child, address) = process::serve(&database, &SETTINGS).await;
     let clients = connected_clients(&address).await;
-    let holder = database.connect().await;
-    holder.batch_execute("BEGIN; LOCK TABLE requests IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let held = Held::on(&database, "requests").await;
     let answers = post_again(clients, &address);
-    until_somebody_waits_for_a_lock(&database).await;
+    held.reached().await;
     terminate(&child);
     // It has heard the first once it takes no new connections.
     let deadline = Instant::now() + STOPS_WITHIN;
@@ -268,12 +263,11 @@ async fn told_to_stop_while_postgres_holds_its_batches_it_stops_in_time_and_answ
     let (child, address) = process::serve(&database, &SETTINGS).await;
     let clients = connected_clients(&address).await;
 
-    let holder = database.connect().await;
-    holder.batch_execute("BEGIN; LOCK TABLE requests IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let held = Held::on(&database, "requests").await;
     let answers = post_again(clients, &address);
-    until_somebody_waits_for_a_lock(&database).await;
+    held.reached().await;
     assert_stops_without_postgres(child, &address, answers).await;
-    holder.batch_execute("ROLLBACK").await.unwrap();
+    held.release().await;
     assert!(rows(&database).await.values().all(|&count| count == BATCH as i64));
     assert_verified(&database).await;
 }

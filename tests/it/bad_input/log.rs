@@ -81,8 +81,7 @@ async fn b16_whatever_a_client_sends_a_line_of_the_log_is_one_object() {
         assert!(closed.is_ok(), "still open: {}", String::from_utf8_lossy(&request[..200.min(request.len())]));
     }
     // All of the log: the process ends, and with it the pipe.
-    let process_id = service.id().unwrap().to_string();
-    assert!(std::process::Command::new("kill").args(["-TERM", &process_id]).status().unwrap().success());
+    process::signal("TERM", service.id().unwrap());
     assert!(service.wait().await.unwrap().success());
     reading.await.unwrap();
 

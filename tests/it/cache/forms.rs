@@ -2,15 +2,11 @@
 
 use std::io::Read as _;
 
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::{SETTLED, yesterday};
-use crate::harness::{TestApp, record};
-
-fn header<'r>(response: &'r Response, name: &str) -> &'r str {
-    response.headers().get(name).unwrap_or_else(|| panic!("no {name} in {response:?}")).to_str().unwrap()
-}
+use crate::harness::{TestApp, header, record};
 
 /// A service whose answer to [`SETTLED`] is worth compressing.
 async fn busy() -> TestApp {

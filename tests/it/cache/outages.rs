@@ -8,7 +8,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 
 use super::{Replicas, SETTLED, ask, hit, miss, yesterday};
-use crate::harness::{TestApp, until};
+use crate::harness::{Held, TestApp, until};
 
 /// A question about the hour that has not ended.
 const LIVE: &str = "/api/v1/endpoints/top?window=30d";
@@ -119,32 +119,27 @@ async fn while_a_new_answer_is_made_the_others_are_told_the_old_one() {
     assert_eq!(ask(&app, LIVE).await, miss(3));
 
     // While this is held, whoever reads the hours waits.
-    let mut holder = app.database.connect().await;
-    let lock = holder.transaction().await.unwrap();
-    lock.batch_execute("LOCK TABLE endpoint_hourly_stats IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let held = Held::on(&app.database, "endpoint_hourly_stats").await;
     let ask_beside = |path: &'static str| {
         let app = Arc::clone(&app);
         tokio::spawn(async move { ask(&app, path).await })
     };
-    let watcher = app.database.connect().await;
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                   AND wait_event_type = 'Lock' AND application_name = 'endpoint-stats'";
 
     // Two seconds: the process asks again, but the answer is not older than clients were told it may be.
     app.clock.advance(TimeDelta::seconds(2));
     let renewed = ask_beside(LIVE);
-    until("one asks Postgres", async || watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 1).await;
+    until("one asks Postgres", async || held.waiting().await == 1).await;
     for _ in 0..10 {
         assert_eq!(ask(&app, LIVE).await, hit(3));
     }
     // Fourteen hours: past its lifetime, give or take a tenth, and not yet much too old.
     app.clock.advance(TimeDelta::hours(14));
     let settled = ask_beside(SETTLED);
-    until("two ask Postgres", async || watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 2).await;
+    until("two ask Postgres", async || held.waiting().await == 2).await;
     for _ in 0..10 {
         is_marked_stale(get(&app, SETTLED).await, TimeDelta::hours(14) + TimeDelta::seconds(2), 3).await;
     }
-    lock.rollback().await.unwrap();
+    held.release().await;
     assert_eq!(renewed.await.unwrap(), miss(3), "who makes it waits for it");
     assert_eq!(settled.await.unwrap(), miss(3));
     assert_eq!(ask(&app, SETTLED).await, hit(3));

@@ -8,44 +8,10 @@ use reqwest::{Method, StatusCode};
 use tokio::task::JoinHandle;
 
 use super::{Replicas, SETTLED, Seen, ask, hit, miss, yesterday};
-use crate::harness::{TestApp, until};
+use crate::harness::{Held, TestApp};
 
-/// A table that is locked for the reading: whoever asks Postgres waits, and can be counted.
-struct Held {
-    holder: tokio_postgres::Client,
-}
-
-impl Held {
-    async fn on(app: &TestApp) -> Self {
-        let holder = app.database.connect().await;
-        holder.batch_execute("BEGIN; LOCK TABLE endpoint_hourly_stats IN ACCESS EXCLUSIVE MODE").await.unwrap();
-        Self { holder }
-    }
-
-    async fn waiting(&self) -> i64 {
-        let statement = "SELECT count(*) FROM pg_stat_activity
-                         WHERE datname = current_database() AND wait_event_type = 'Lock'
-                           AND application_name = 'endpoint-stats'";
-        self.holder.query_one(statement, &[]).await.unwrap().get(0)
-    }
-
-    /// Insists that one statement waits, and still only one after the replicas have had time for more; little time, since the
-    /// statement has 3 s in all.
-    async fn is_waited_for_by_one(&self, replicas: &[&TestApp]) {
-        until("somebody asks Postgres", async || self.waiting().await > 0).await;
-        for _ in 0..5 {
-            for replica in replicas {
-                let alive = replica.request(Method::GET, "/livez").send().await.unwrap();
-                assert_eq!(alive.status(), StatusCode::OK);
-            }
-            assert_eq!(self.waiting().await, 1);
-        }
-    }
-
-    async fn release(self) {
-        self.holder.batch_execute("ROLLBACK").await.unwrap();
-    }
-}
+/// What is locked while questions are to wait.
+const READ: &str = "endpoint_hourly_stats";
 
 /// Clients ask the replicas in turn. Gives their answers when they have them.
 fn ask_in_turn(clients: usize, replicas: &[Arc<TestApp>]) -> Vec<JoinHandle<Seen>> {
@@ -73,9 +39,15 @@ async fn two_hundred_equal_cold_questions_make_one_statement() {
     let app = Arc::new(TestApp::start().await);
     app.accept(&yesterday(3)).await;
     app.fold().await;
-    let held = Held::on(&app).await;
+    let held = Held::on(&app.database, READ).await;
     let asked = ask_in_turn(200, &[Arc::clone(&app)]);
-    held.is_waited_for_by_one(&[&app]).await;
+    held.reached().await;
+    // The others have time to come while these go to and fro; few of them, since the statement has 3 s in all.
+    for _ in 0..5 {
+        let alive = app.request(Method::GET, "/livez").send().await.unwrap();
+        assert_eq!(alive.status(), StatusCode::OK);
+        assert_eq!(held.waiting().await, 1);
+    }
     held.release().await;
     // Whoever waited was answered with what the one made, even who came to the server only after it was done.
     assert_eq!(made(asked).await, 1);
@@ -94,9 +66,9 @@ async fn while_one_replica_makes_an_answer_the_other_waits_for_it() {
         replicas.redis().await.flushdb::<()>().await.unwrap();
         first.clock.advance(chrono::TimeDelta::hours(25));
         pair[1].clock.set(first.clock.now());
-        let held = Held::on(&first).await;
+        let held = Held::on(&first.database, READ).await;
         let asked = ask_in_turn(4, &pair);
-        until("somebody asks Postgres", async || held.waiting().await > 0).await;
+        held.reached().await;
         let mut most = 0;
         for _ in 0..10 {
             for replica in &pair {

@@ -6,6 +6,7 @@
 
 pub mod compressed;
 pub mod data;
+pub mod held;
 pub mod process;
 pub mod servers;
 pub mod standby;
@@ -28,6 +29,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use held::Held;
 pub use servers::Database;
 
 /// The instant at which the hand-set clock of a test stands, unless it says otherwise: a Saturday morning.
@@ -211,6 +213,11 @@ pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
         assert!(began.elapsed() < Duration::from_secs(30), "{what}: not within 30 s");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// A header that must be there.
+pub fn header<'r>(response: &'r Response, name: &str) -> &'r str {
+    response.headers().get(name).unwrap_or_else(|| panic!("no {name} in {response:?}")).to_str().unwrap()
 }
 
 /// A client with connections of its own.

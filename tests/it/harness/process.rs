@@ -14,6 +14,12 @@ pub struct Finished {
     pub stderr: String,
 }
 
+/// Sends a running process a signal, such as TERM.
+pub fn signal(name: &str, pid: impl std::fmt::Display) {
+    let sent = std::process::Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().unwrap();
+    assert!(sent.success(), "kill -{name} {pid}");
+}
+
 /// A command of the binary with none of this process's own settings but those given.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_endpoint-stats"));

@@ -299,8 +299,7 @@ impl PrivateRedis {
 
     /// Sends it a signal, such as STOP.
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([&format!("-{signal}"), &self.pid]).status().unwrap();
-        assert!(sent.success(), "kill -{signal} {}", self.pid);
+        super::process::signal(signal, &self.pid);
     }
 
     fn ping(&self) -> std::io::Result<()> {

@@ -14,34 +14,10 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::{counted, lines};
-use crate::harness::{Database, Setup, TestApp, record, until};
+use crate::harness::{Database, Held, Setup, TestApp, record, until};
 
 /// Connections of the services on this database.
 const SERVICE: &str = "datname = current_database() AND application_name = 'endpoint-stats'";
-
-/// A lock on `requests`, held until it is dropped with its connection or [released](Self::release).
-struct Held(tokio_postgres::Client);
-
-impl Held {
-    async fn on(database: &Database) -> Self {
-        let client = database.connect().await;
-        client.batch_execute("BEGIN; LOCK TABLE requests IN ACCESS EXCLUSIVE MODE").await.unwrap();
-        Self(client)
-    }
-
-    /// Waits until a service waits for the lock.
-    async fn reached(&self) {
-        let waiting = format!("SELECT count(*) FROM pg_stat_activity WHERE {SERVICE} AND wait_event_type = 'Lock'");
-        until("a flush waits for the lock", async || {
-            self.0.query_one(&waiting, &[]).await.unwrap().get::<_, i64>(0) > 0
-        })
-        .await;
-    }
-
-    async fn release(self) {
-        self.0.batch_execute("COMMIT").await.unwrap();
-    }
-}
 
 /// Ends every connection of the services; returns how many there were.
 async fn cut_off(database: &Database) -> i64 {
@@ -71,7 +47,7 @@ async fn problem(response: Response, status: u16, code: &str) {
 async fn a_full_queue_sends_clients_away_and_stores_what_it_holds() {
     let ingest = IngestConfig { queue_records: 10, ..Setup::default().ingest };
     let app = warm(Setup { ingest, ..Setup::default() }).await;
-    let held = Held::on(&app.database).await;
+    let held = Held::on(&app.database, "requests").await;
 
     let queued = [app.post("application/x-ndjson", batch(4)), app.post("application/x-ndjson", batch(4))];
     let queued = queued.map(|request| tokio::spawn(request.send()));
@@ -110,7 +86,7 @@ async fn a_connection_that_was_cut_while_idle_is_not_noticed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_cut_in_the_middle_of_a_flush_costs_the_client_nothing() {
     let app = warm(Setup::default()).await;
-    let held = Held::on(&app.database).await;
+    let held = Held::on(&app.database, "requests").await;
     let sent = tokio::spawn(app.post("application/x-ndjson", batch(5)).send());
     held.reached().await;
     // Only that one: the second try takes another connection, perhaps before this statement has ended them all.
@@ -206,7 +182,7 @@ fn bytes(key: &str, body: &str) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_batch_of_a_client_that_goes_away_is_stored_whole() {
     let app = warm(Setup::default()).await;
-    let held = Held::on(&app.database).await;
+    let held = Held::on(&app.database, "requests").await;
     let body = batch(5);
     let mut client = TcpStream::connect(app.address).await.unwrap();
     client.write_all(&bytes("batch", &body)).await.unwrap();

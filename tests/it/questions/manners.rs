@@ -1,10 +1,10 @@
 //! What HTTP asks of an answer: HEAD, validators, lifetimes, refusals.
 
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use super::{id_of, records, refused};
-use crate::harness::TestApp;
+use crate::harness::{TestApp, header};
 
 /// One question of each kind.
 async fn questions(app: &TestApp) -> Vec<String> {
@@ -16,10 +16,6 @@ async fn questions(app: &TestApp) -> Vec<String> {
         .chain(["", "/series", "/requests"].map(|path| format!("endpoints/{id}{path}")))
         .map(|question| format!("/api/v1/{question}"))
         .collect()
-}
-
-fn header<'r>(response: &'r Response, name: &str) -> &'r str {
-    response.headers().get(name).unwrap_or_else(|| panic!("no {name} in {response:?}")).to_str().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
