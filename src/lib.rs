@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`domain`] | the words as types: record, endpoint, route, window, counters, the histogram that adds up |
 //! | [`store`] | Postgres: one statement a file in `sql/`, `COPY`, transactions, the sorting of errors |
-//! | [`cache`] | finished answers, in the process and in Redis |
+//! | [`cache`] | finished answers, in the process and in Redis; the count of admitted requests that replicas share |
 //! | [`ingest`] | from the bytes of a body to the answer after `COMMIT` |
 //! | [`stats`] | questions and their answers: ranking, overview, one endpoint, days |
 //! | [`auth`] | who is asking: API keys, checked in memory |

@@ -1,6 +1,7 @@
 //! Finished answers, kept for a while: in the process, and in Redis for all replicas. Two caches behind one door.
 //!
-//! Owns: the table of lifetimes, names in Redis, connections to it. Uses: `domain`.
+//! Owns: the table of lifetimes, names in Redis, connections to it, and what else lies there: the count by which replicas share
+//! rate limits. Uses: `domain`.
 //!
 //! Properties:
 //! - Redis can only ever save work. All that an answer waits for it is 50 ms; away, slow or holding garbage, it counts as
