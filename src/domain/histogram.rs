@@ -124,7 +124,8 @@ impl LatencyHistogram {
         let highest = upper_us(bucket) as u64;
         let low = lowest.max(min_us).min(highest) as f64;
         let high = highest.min(max_us).max(lowest) as f64;
-        Some(if low + high > 0.0 { (2.0 * low * high / (low + high)).max(low) } else { 0.0 })
+        // The quotient is rounded, so it may leave [low, high] by its last bit; a percentile may not.
+        Some(if low + high > 0.0 { (2.0 * low * high / (low + high)).max(low).min(high) } else { 0.0 })
     }
 
     /// Appends the histogram in the binary form of `numeric`.
@@ -236,6 +237,9 @@ mod tests {
     fn equal_values_give_that_value() {
         let histogram = of(&[12_700; 40]);
         assert_eq!(histogram.percentile(Percentile::P95, 12_700, 12_700), Some(12_700.0));
+        // Here the harmonic mean of the value with itself is rounded up.
+        let histogram = of(&[496_199_609]);
+        assert_eq!(histogram.percentile(Percentile::P50, 496_199_609, 496_199_609), Some(496_199_609.0));
     }
 
     #[test]
