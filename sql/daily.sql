@@ -11,15 +11,18 @@ WITH picked AS (
       AND ($6::integer IS NULL OR id = $6)
 ),
 spoken AS (
-    -- The days of the view: [$1, end_day) but the stale ones.
-    SELECT GREATEST($1::date, LEAST($2::date, view_through + 1)) AS end_day FROM rollup_state
+    -- The days of the view: [first_day, end_day) but the stale ones. Before hours_since there is nothing, also where
+    -- retention has not come to delete it yet.
+    SELECT first_day, GREATEST(first_day, LEAST($2::date, view_through + 1)) AS end_day
+    FROM rollup_state
+    CROSS JOIN LATERAL (SELECT GREATEST($1::date, (hours_since AT TIME ZONE 'UTC')::date)) AS kept (first_day)
 ),
 parts AS (
     SELECT days.day, days.endpoint_id,
         days.request_count, days.redirect_count, days.client_error_count, days.error_count, days.timed_count,
         days.total_response_time_us, days.min_response_time_us, days.max_response_time_us, days.latency_histogram
     FROM spoken
-    JOIN endpoint_daily_stats AS days ON days.day >= $1::date AND days.day < spoken.end_day
+    JOIN endpoint_daily_stats AS days ON days.day >= spoken.first_day AND days.day < spoken.end_day
     WHERE NOT EXISTS (SELECT FROM stale_days WHERE stale_days.day = days.day)
 
     UNION ALL -- hours of the days behind the view
@@ -35,7 +38,7 @@ parts AS (
         hours.request_count, hours.redirect_count, hours.client_error_count, hours.error_count, hours.timed_count,
         hours.total_response_time_us, hours.min_response_time_us, hours.max_response_time_us, hours.latency_histogram
     FROM spoken
-    JOIN stale_days ON stale_days.day >= $1::date AND stale_days.day < spoken.end_day
+    JOIN stale_days ON stale_days.day >= spoken.first_day AND stale_days.day < spoken.end_day
     JOIN endpoint_hourly_stats AS hours
         ON hours.hour >= stale_days.day::timestamp AT TIME ZONE 'UTC'
        AND hours.hour < (stale_days.day + 1)::timestamp AT TIME ZONE 'UTC'
@@ -44,8 +47,9 @@ parts AS (
     SELECT (deltas.bucket AT TIME ZONE 'UTC')::date, deltas.endpoint_id,
         deltas.request_count, deltas.redirect_count, deltas.client_error_count, deltas.error_count, deltas.timed_count,
         deltas.total_response_time_us, deltas.min_response_time_us, deltas.max_response_time_us, deltas.latency_histogram
-    FROM rollup_deltas AS deltas
-    WHERE deltas.bucket >= $1::date::timestamp AT TIME ZONE 'UTC' AND deltas.bucket < $2::date::timestamp AT TIME ZONE 'UTC'
+    FROM spoken
+    JOIN rollup_deltas AS deltas
+        ON deltas.bucket >= spoken.first_day::timestamp AT TIME ZONE 'UTC' AND deltas.bucket < $2::date::timestamp AT TIME ZONE 'UTC'
 ),
 summed AS (
     SELECT

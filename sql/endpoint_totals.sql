@@ -10,7 +10,7 @@ WITH picked AS (
       AND ($5::text IS NULL OR strpos(lower(route), lower($5)) > 0)
       AND ($6::integer IS NULL OR id = $6)
 ),
-widened AS (
+stepped AS (
     -- Before minutes_since an hour is the finest step there is. Both edges stay on their side of it: it is a full hour.
     SELECT
         asked.ordinal,
@@ -19,9 +19,15 @@ widened AS (
             THEN date_trunc('hour', asked.upper + interval '1 hour' - interval '1 microsecond', 'UTC')
             ELSE asked.upper
         END AS window_to,
-        view_through
+        view_through,
+        hours_since
     FROM unnest($1::timestamptz[], $2::timestamptz[]) WITH ORDINALITY AS asked (lower, upper, ordinal)
     CROSS JOIN rollup_state
+),
+widened AS (
+    -- Before hours_since there is nothing, also where retention has not come to delete it yet.
+    SELECT ordinal, LEAST(GREATEST(window_from, hours_since), window_to) AS window_from, window_to, view_through
+    FROM stepped
 ),
 edges AS (
     -- Where each rollup takes over: whole days the view speaks for, whole hours around them, minutes at the ends.

@@ -15,7 +15,7 @@ use crate::cache::{Cache, CacheConfig, Namespace};
 use crate::domain::Clock;
 use crate::http;
 use crate::ingest::{Ingest, IngestConfig};
-use crate::jobs::{Jobs, Retention};
+use crate::jobs::{Jobs, JobsConfig};
 use crate::limits::{Limits, LimitsConfig};
 use crate::stats::Stats;
 use crate::store::{self, ReplicaConfig, Store, StoreConfig};
@@ -38,8 +38,8 @@ pub struct AppConfig {
     pub cache: CacheConfig,
     /// What is taken in.
     pub ingest: IngestConfig,
-    /// How long data is kept.
-    pub retention: Retention,
+    /// When maintenance is done, and how long things are kept.
+    pub maintenance: JobsConfig,
     /// What one client may ask for.
     pub limits: LimitsConfig,
     /// Whose word is taken on where a request comes from.
@@ -93,7 +93,7 @@ impl Application {
             Some(replica) => store.with_replica(replica, clock.clone())?,
             None => store,
         });
-        let jobs = Jobs::new(Arc::clone(&store), clock.clone(), config.retention);
+        let jobs = Jobs::new(Arc::clone(&store), clock.clone(), config.maintenance);
         jobs.synchronise().await.context("the database does not answer as it should")?;
 
         let keys = if config.auth { Some(key_ring(&store).await) } else { None };
@@ -102,7 +102,8 @@ impl Application {
         let (ingest, writer) = Ingest::start(Arc::clone(&store), clock.clone(), config.ingest, writer_stop.clone());
         let ingest = Arc::new(ingest);
         let namespace = Namespace::new(store::schema_version(), &store.installation());
-        let cache = Cache::new(&config.cache, namespace)?;
+        let cache = Arc::new(Cache::new(&config.cache, namespace)?);
+        let jobs = jobs.with_cache(Arc::clone(&cache));
         let limits = Limits::new(config.limits, clock.clone(), cache.debits(), tokio::runtime::Handle::current());
         let stats = Arc::new(Stats::new(Arc::clone(&store), cache, clock));
         stats.cache().warm_up().await;

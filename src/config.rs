@@ -2,6 +2,8 @@
 //!
 //! Every option that takes a value is an environment variable too. Secrets (addresses with passwords) are never printed.
 
+mod maintenance;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +18,8 @@ use crate::ingest::IngestConfig;
 use crate::jobs::Retention;
 use crate::limits::{LimitsConfig, MAX_PER_SECOND};
 use crate::store::{EndpointCaps, ReplicaConfig, StoreConfig};
+
+pub use maintenance::MaintenanceOptions;
 
 /// The database.
 #[derive(Args, Clone)]

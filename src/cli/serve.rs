@@ -5,7 +5,8 @@ use clap::Args;
 use super::stop_on_signal;
 use crate::app::{AppConfig, Application};
 use crate::config::{
-    Auth, CacheOptions, DataOptions, DatabaseOptions, LimitOptions, ReplicaOptions, ServeOptions, Switch,
+    Auth, CacheOptions, DataOptions, DatabaseOptions, LimitOptions, MaintenanceOptions, ReplicaOptions, ServeOptions,
+    Switch,
 };
 use crate::domain::Clock;
 use crate::http::{TimeOuts, TlsFiles};
@@ -24,6 +25,8 @@ pub(super) struct ServeCommand {
     data: DataOptions,
     #[command(flatten)]
     limits: LimitOptions,
+    #[command(flatten)]
+    maintenance: MaintenanceOptions,
 }
 
 impl ServeCommand {
@@ -48,7 +51,7 @@ impl ServeCommand {
             store,
             cache: self.cache.cache(),
             ingest: self.data.ingest(),
-            retention: self.data.retention(),
+            maintenance: self.maintenance.jobs(&self.data)?,
             limits: self.limits.limits(),
             trusted_proxies: self.limits.trusted_proxies(),
             listen: self.serve.listen,

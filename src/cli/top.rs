@@ -84,7 +84,7 @@ impl TopCommand {
         let store = Arc::new(Store::new(&self.database.store()?)?);
         let stats = Stats::new(
             store,
-            Cache::new(&CacheConfig::default(), Namespace::new(schema_version(), ""))?,
+            Arc::new(Cache::new(&CacheConfig::default(), Namespace::new(schema_version(), ""))?),
             Clock::system(),
         );
         let text = match self.format {

@@ -1,49 +1,53 @@
-//! Maintenance: fold, refresh, partitions.
+//! Maintenance: what is done, when, and by which replica.
 //!
-//! Owns: what each job does and when. Uses: `store`, `domain`.
+//! Owns: the table of jobs, their schedules, what each does. Uses: `store`, `cache`, `domain`.
 //!
-//! Each job reads from the database what there is to do, so it needs no input, may run at any time and any number of times,
-//! and the next tick is its retry. Each runs under an advisory lock of the store: of several replicas one performs it, the
-//! others skip. A job that has much to do does it in pieces, and stops between two of them when told to.
+//! Properties:
+//! - A job has no input. It reads from the database what there is to do, so it may run at any time and any number of times,
+//!   and what one run leaves the next finds.
+//! - A slot, that is a job and an instant at which it was due, is run once, by whichever replica claims it. Of slots that
+//!   went by while nobody ran, the last is made up for, once. The database's clock decides.
+//! - A run is a session of Postgres that holds the lock of its job: see `store::JobSession` for what becomes of a process
+//!   that is killed, paused or cut off in the middle.
+//! - Work is done in pieces, each a transaction or a statement. A service that stops ends its piece; another goes on.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `job` | the jobs: names, words, schedules, limits |
+//! | `schedule` | when a job is due |
+//! | `scheduler` | the one loop |
+//! | `run` | from the claim of a slot to the line in `job_runs` |
+//! | `work` | what each job does |
+
+mod job;
+mod run;
+mod schedule;
+mod scheduler;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Days, DurationRound as _, TimeDelta, Utc};
+use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+pub use job::{Job, NoSuchJob, Schedules};
+pub use run::{Begun, Ended, JobError, Progress, Run};
+pub use schedule::{InvalidSchedule, Schedule};
+
+use crate::cache::Cache;
 use crate::domain::Clock;
-use crate::store::{Attempt, FoldedDeltas, Horizons, Store, StoreError};
+use crate::store::{Attempt, Horizons, JobRun, Store, StoreError};
+use run::Pieces;
 
-/// Deltas folded in one transaction: some 200 ms.
-const FOLD_PIECE: u32 = 60_000;
-
-/// How often deltas are folded: few enough wait that reading them costs a question nothing that shows.
-const FOLD_EVERY: Duration = Duration::from_secs(10);
-
-/// A fold that moved more than this is followed by the next one sooner: at 650,000 records/s some 250,000 deltas gather in
-/// [`FOLD_EVERY`], and a question that has to add them took 0.45 s instead of 6 ms.
-const MANY_DELTAS: u64 = 20_000;
-
-/// How much sooner.
-const FOLD_AGAIN_AFTER: Duration = Duration::from_secs(1);
-
-/// How often it is looked whether the daily view has something to catch up with.
-const REFRESH_EVERY: Duration = Duration::from_secs(5 * 60);
-
-/// How often days are made ahead.
-const PARTITIONS_EVERY: Duration = Duration::from_secs(60 * 60);
-
-/// Days made ahead: a week in which nobody needs to notice that the job fails.
-const DAYS_AHEAD: u64 = 7;
+/// How often clock, horizons and generation are read: so much later all replicas tell what has changed of closed days.
+const SYNCHRONISE_EVERY: Duration = Duration::from_secs(2);
 
 /// How often the primary is given an instant that read replicas are dated by; so an answer of theirs is about so much older
 /// than it would have to be.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
-
-/// How long after its end a day is left alone before it gets its btree, since late records still come in.
-const SETTLING: TimeDelta = TimeDelta::hours(1);
 
 /// How long data is kept; `None`: for ever.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +69,42 @@ impl Retention {
         Horizons {
             minutes_since: self.minutes.map(|keep| floor(now - keep, TimeDelta::hours(1))),
             raw_since: self.raw.map(|keep| floor(now - keep, TimeDelta::days(1))),
+            hours_since: self.hours.map(|keep| floor(now - keep, TimeDelta::days(1))),
         }
+    }
+}
+
+/// How long the rest is kept; `None`: for ever.
+#[derive(Debug, Clone, Copy)]
+pub struct Keeps {
+    /// Idempotency keys of clients.
+    pub idempotency_keys: Option<TimeDelta>,
+    /// Runs of jobs; of each job the last is kept in any case.
+    pub job_runs: Option<TimeDelta>,
+}
+
+impl Default for Keeps {
+    fn default() -> Self {
+        Self { idempotency_keys: Some(TimeDelta::days(7)), job_runs: Some(TimeDelta::days(7)) }
+    }
+}
+
+/// What the jobs go by.
+#[derive(Debug, Clone)]
+pub struct JobsConfig {
+    /// When each is due.
+    pub schedules: Schedules,
+    /// How long data is kept.
+    pub retention: Retention,
+    /// How long the rest is kept.
+    pub keeps: Keeps,
+}
+
+impl JobsConfig {
+    /// The usual, with this retention.
+    #[must_use]
+    pub fn new(retention: Retention) -> Self {
+        Self { schedules: Schedules::default(), retention, keeps: Keeps::default() }
     }
 }
 
@@ -73,15 +112,64 @@ impl Retention {
 #[derive(Clone)]
 pub struct Jobs {
     store: Arc<Store>,
+    cache: Option<Arc<Cache>>,
     clock: Clock,
-    retention: Retention,
+    config: Arc<JobsConfig>,
+    /// Who writes to `job_runs`, for people.
+    runner: Arc<str>,
+    /// Runs that somebody asked for by hand, and how they are told to stop.
+    by_hand: TaskTracker,
+    by_hand_stop: CancellationToken,
 }
 
 impl Jobs {
-    /// The jobs on `store`.
+    /// The jobs on `store`; without a cache there is none to clean up.
     #[must_use]
-    pub fn new(store: Arc<Store>, clock: Clock, retention: Retention) -> Self {
-        Self { store, clock, retention }
+    pub fn new(store: Arc<Store>, clock: Clock, config: JobsConfig) -> Self {
+        let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+        let runner = format!("{} {}", host.trim(), std::process::id()).trim().into();
+        let (by_hand, by_hand_stop) = (TaskTracker::new(), CancellationToken::new());
+        Self { store, cache: None, clock, config: Arc::new(config), runner, by_hand, by_hand_stop }
+    }
+
+    /// With the cache whose old answers are cleaned up.
+    #[must_use]
+    pub fn with_cache(self, cache: Arc<Cache>) -> Self {
+        Self { cache: Some(cache), ..self }
+    }
+
+    /// When each job is due.
+    #[must_use]
+    pub fn schedules(&self) -> &Schedules {
+        &self.config.schedules
+    }
+
+    /// The present instant, as far as the jobs are concerned.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// The last runs of each of `jobs`, newest first, at most `limit` of each.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn last_runs(&self, jobs: &[Job], limit: u32) -> Result<Vec<JobRun>, StoreError> {
+        let names: Vec<&str> = jobs.iter().map(|job| job.name()).collect();
+        self.store.last_runs(&names, limit).await
+    }
+
+    /// Begins `job` now and performs it in the background; it ends well when the service stops. [`Begun::Held`] where it is
+    /// running already.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn start(&self, job: Job) -> Result<Started, StoreError> {
+        let Begun::Won(run) = self.begin(job, true).await? else { return Ok(Started::AlreadyRunning) };
+        let slot = run.slot();
+        let stop = self.by_hand_stop.clone();
+        self.by_hand.spawn(async move { run.perform(&stop, None).await });
+        Ok(Started::Now(slot))
     }
 
     /// Corrects the clock by the database's, learns from when on data is kept, and moves that on as the retention says.
@@ -90,7 +178,7 @@ impl Jobs {
     /// [`StoreError`].
     pub async fn synchronise(&self) -> Result<(), StoreError> {
         self.learn().await?;
-        self.store.advance_horizons(self.retention.horizons(self.clock.now())).await?;
+        self.store.advance_horizons(self.config.retention.horizons(self.clock.now())).await?;
         Ok(())
     }
 
@@ -109,57 +197,87 @@ impl Jobs {
         Ok(held)
     }
 
-    /// Moves all deltas there are into minutes and hours. Returns how many.
+    /// Moves all deltas there are into minutes and hours, outside any slot. Returns how many.
     ///
     /// # Errors
-    /// [`StoreError`]; whole pieces may have been moved.
-    pub async fn fold(&self, stop: &CancellationToken) -> Result<Attempt<FoldedDeltas>, StoreError> {
-        let mut moved = 0;
-        loop {
-            match self.store.fold(self.clock.now().date_naive(), FOLD_PIECE).await? {
-                Attempt::Skipped => return Ok(Attempt::Skipped),
-                Attempt::Performed(FoldedDeltas(piece)) => {
-                    moved += piece;
-                    if piece < u64::from(FOLD_PIECE) || stop.is_cancelled() {
-                        return Ok(Attempt::Performed(FoldedDeltas(moved)));
-                    }
-                }
-            }
-        }
+    /// [`JobError`]; whole pieces may have been moved.
+    pub async fn fold(&self, stop: &CancellationToken) -> Result<Attempt<u64>, JobError> {
+        self.unclaimed(Job::Fold, stop, async |pieces| self.fold_all(pieces).await.map(|_| pieces.rows())).await
     }
 
-    /// Brings the daily view up to date if a day has closed or is stale; with `always`, in any case. Returns whether it did.
+    /// Brings the daily view up to date if a day has closed or is stale, outside any slot; with `always`, in any case.
+    /// Returns whether it did.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn refresh(&self, always: bool) -> Result<Attempt<bool>, StoreError> {
-        self.store.refresh(self.clock.now().date_naive(), always).await
+    /// [`JobError`].
+    pub async fn refresh(&self, always: bool) -> Result<Attempt<bool>, JobError> {
+        let stop = CancellationToken::new();
+        let today = self.clock.now().date_naive();
+        self.unclaimed(Job::Refresh, &stop, async |pieces| Ok(pieces.session.refresh(today, always).await?.is_some()))
+            .await
     }
 
-    /// Makes the partitions of the days ahead, and gives closed days their btree. Returns how many of each.
+    /// Makes the partitions of the days ahead, and gives closed days their btree, outside any slot. Returns how many.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn partitions(&self) -> Result<Attempt<(u64, u64)>, StoreError> {
-        let now = self.clock.now();
-        let days: Vec<_> = (0..=DAYS_AHEAD).map(|ahead| now.date_naive() + Days::new(ahead)).collect();
-        self.store.prepare_days(&days, (now - SETTLING).date_naive()).await
+    /// [`JobError`].
+    pub async fn partitions(&self) -> Result<Attempt<u64>, JobError> {
+        let stop = CancellationToken::new();
+        self.unclaimed(Job::Partitions, &stop, async |pieces| self.prepare_days(pieces).await.map(|()| pieces.rows()))
+            .await
+    }
+
+    async fn unclaimed<T>(
+        &self,
+        job: Job,
+        stop: &CancellationToken,
+        work: impl AsyncFnOnce(&mut Pieces<'_>) -> Result<T, JobError>,
+    ) -> Result<Attempt<T>, JobError> {
+        let Some(mut session) = self.store.job_session(job.name(), job.limits()).await? else {
+            return Ok(Attempt::Skipped);
+        };
+        let done = work(&mut Pieces::unclaimed(&mut session, stop)).await?;
+        session.close().await;
+        Ok(Attempt::Performed(done))
     }
 
     /// Keeps the clock, the horizons and the date of a read replica right, and, where `maintain` says so, runs every job at
-    /// its time, until `stop`; a job that is running ends its piece. Each job has a loop of its own: building an index for
-    /// minutes must not keep deltas from being folded.
+    /// its time, until `stop`; a job that is running ends its piece.
     pub async fn run(self, maintain: bool, stop: CancellationToken) {
         let maintenance = async {
             if maintain {
-                tokio::join!(self.refresh_loop(&stop), self.partitions_loop(&stop));
+                self.schedule(&stop).await;
             }
         };
-        // A beat may be cut off anywhere.
-        tokio::join!(self.fold_loop(maintain, &stop), maintenance, stop.run_until_cancelled(self.beat_loop()));
+        let by_hand = async {
+            stop.cancelled().await;
+            self.by_hand_stop.cancel();
+            self.by_hand.close();
+            self.by_hand.wait().await;
+        };
+        // A look at the state and a beat may be cut off anywhere.
+        let looking = stop.run_until_cancelled(self.synchronise_loop());
+        let beating = stop.run_until_cancelled(self.beat_loop());
+        tokio::join!(maintenance, by_hand, looking, beating);
     }
 
-    /// A loop of its own: waiting behind a fold would make every replica look older than it is.
+    async fn synchronise_loop(&self) {
+        let mut ticks = every(SYNCHRONISE_EVERY);
+        let mut failing = false;
+        loop {
+            ticks.tick().await;
+            let looked = self.synchronise().await;
+            match &looked {
+                // Told once, not every two seconds.
+                Err(error) if !failing => tracing::error!(error = %error, "the state of the rollups cannot be read"),
+                Ok(()) if failing => tracing::info!("the state of the rollups is read again"),
+                Ok(()) | Err(_) => {}
+            }
+            failing = looked.is_err();
+        }
+    }
+
+    /// A loop of its own: waiting behind anything would make every replica look older than it is.
     async fn beat_loop(&self) {
         let mut ticks = every(BEAT_EVERY);
         let mut failing = false;
@@ -175,49 +293,20 @@ impl Jobs {
             failing = beat.is_err();
         }
     }
-
-    async fn refresh_loop(&self, stop: &CancellationToken) {
-        let mut ticks = every(REFRESH_EVERY);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            log("refresh", self.refresh(false).await);
-        }
-    }
-
-    async fn partitions_loop(&self, stop: &CancellationToken) {
-        let mut ticks = every(PARTITIONS_EVERY);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            log("partitions", self.partitions().await);
-        }
-    }
-
-    async fn fold_loop(&self, maintain: bool, stop: &CancellationToken) {
-        let mut again_after = Duration::ZERO;
-        while stop.run_until_cancelled(tokio::time::sleep(again_after)).await.is_some() {
-            again_after = FOLD_EVERY;
-            log("synchronise", self.synchronise().await.map(Attempt::Performed));
-            if maintain {
-                let folded = self.fold(stop).await;
-                if matches!(folded, Ok(Attempt::Performed(FoldedDeltas(moved))) if moved > MANY_DELTAS) {
-                    again_after = FOLD_AGAIN_AFTER;
-                }
-                log("fold", folded);
-            }
-        }
-    }
 }
 
-/// Ticks now and every `period`. One that is missed while a job takes long is not made up for: the job did then what there
-/// was to do.
+/// What came of asking for a job by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// It runs; its run is told by this instant.
+    Now(DateTime<Utc>),
+    /// It was running already.
+    AlreadyRunning,
+}
+
+/// Ticks now and every `period`. One that is missed while work takes long is not made up for.
 fn every(period: Duration) -> Interval {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
-}
-
-/// A failed job is told once, here; its next tick tries again.
-fn log<T: std::fmt::Debug>(job: &str, attempt: Result<Attempt<T>, StoreError>) {
-    match attempt {
-        Ok(outcome) => tracing::debug!(job, ?outcome, "job"),
-        Err(error) => tracing::error!(job, error = %error, "a job failed"),
-    }
 }

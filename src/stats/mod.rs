@@ -132,14 +132,14 @@ pub enum StatsError {
 /// Answers questions.
 pub struct Stats {
     store: Arc<Store>,
-    cache: Cache,
+    cache: Arc<Cache>,
     clock: Clock,
 }
 
 impl Stats {
     /// Answers from `store` and `cache`, taking windows relative to `clock`.
     #[must_use]
-    pub fn new(store: Arc<Store>, cache: Cache, clock: Clock) -> Self {
+    pub fn new(store: Arc<Store>, cache: Arc<Cache>, clock: Clock) -> Self {
         Self { store, cache, clock }
     }
 

@@ -14,6 +14,7 @@ mod copy;
 mod endpoints;
 mod error;
 mod flush;
+mod job_runs;
 mod maintenance;
 mod migrations;
 mod questions;
@@ -37,7 +38,8 @@ pub use api_keys::{HeldKey, ListedKey};
 pub use endpoints::EndpointCaps;
 pub use error::StoreError;
 pub use flush::{BatchKey, BatchOutcome, FlushBatch, RequestRow};
-pub use maintenance::{Attempt, FoldedDeltas};
+pub use job_runs::{Claim, ClaimedRun, Due, Ending, JobRun, JobSession, Outcome, SessionLimits};
+pub use maintenance::Attempt;
 pub use migrations::{MigrationError, migrate, schema_version};
 pub use questions::{
     Daily, DailyRow, EndpointFilter, RawOrder, RawRequest, RawRequests, Series, SeriesPoint, WindowTotals,
@@ -77,6 +79,8 @@ pub struct Horizons {
     pub minutes_since: Option<DateTime<Utc>>,
     /// Raw requests are complete from here on; a UTC midnight.
     pub raw_since: Option<DateTime<Utc>>,
+    /// Hours and days are told from here on; a UTC midnight.
+    pub hours_since: Option<DateTime<Utc>>,
 }
 
 /// What `rollup_state` said when it was last read.
@@ -91,6 +95,8 @@ struct State {
 /// The database.
 pub struct Store {
     pool: PgPool,
+    /// How to connect for work that the pool is not for.
+    dial: PgConnectOptions,
     /// Answers questions where it is good enough.
     replica: Option<replica::Replica>,
     /// Days that have a partition, as far as this process knows.
@@ -105,8 +111,8 @@ impl Store {
     /// [`InvalidDatabaseUrl`].
     pub fn new(config: &StoreConfig) -> Result<Self, InvalidDatabaseUrl> {
         let options = connection(&config.url, STATEMENT).ok_or(InvalidDatabaseUrl("DATABASE_URL"))?;
-        let pool = pool(options, config.pool_min, config.pool_max, CONNECT);
-        Ok(Self { pool, replica: None, known_days: Mutex::default(), state: RwLock::default() })
+        let pool = pool(options.clone(), config.pool_min, config.pool_max, CONNECT);
+        Ok(Self { pool, dial: options, replica: None, known_days: Mutex::default(), state: RwLock::default() })
     }
 
     /// Closes every connection, waiting for those in use.

@@ -17,6 +17,10 @@ pub(super) const BTREE_DDL: Statement =
     Statement { file: "btree_ddl.sql", sql: include_str!("../../sql/btree_ddl.sql") };
 pub(super) const CLAIM_KEYS: Statement =
     Statement { file: "claim_keys.sql", sql: include_str!("../../sql/claim_keys.sql") };
+pub(super) const CLAIM_SLOT: Statement =
+    Statement { file: "claim_slot.sql", sql: include_str!("../../sql/claim_slot.sql") };
+pub(super) const CONFIRM_RUN: Statement =
+    Statement { file: "confirm_run.sql", sql: include_str!("../../sql/confirm_run.sql") };
 pub(super) const COPY_REQUESTS: Statement =
     Statement { file: "copy_requests.sql", sql: include_str!("../../sql/copy_requests.sql") };
 pub(super) const CREATE_API_KEY: Statement =
@@ -24,12 +28,16 @@ pub(super) const CREATE_API_KEY: Statement =
 pub(super) const DAILY: Statement = Statement { file: "daily.sql", sql: include_str!("../../sql/daily.sql") };
 pub(super) const DAYS_WITHOUT_BTREE: Statement =
     Statement { file: "days_without_btree.sql", sql: include_str!("../../sql/days_without_btree.sql") };
+pub(super) const ENDPOINTS_OF_SERVICE: Statement =
+    Statement { file: "endpoints_of_service.sql", sql: include_str!("../../sql/endpoints_of_service.sql") };
 pub(super) const ENDPOINT_TOTALS: Statement =
     Statement { file: "endpoint_totals.sql", sql: include_str!("../../sql/endpoint_totals.sql") };
 pub(super) const ENSURE_DAYS: Statement =
     Statement { file: "ensure_days.sql", sql: include_str!("../../sql/ensure_days.sql") };
-pub(super) const ENDPOINTS_OF_SERVICE: Statement =
-    Statement { file: "endpoints_of_service.sql", sql: include_str!("../../sql/endpoints_of_service.sql") };
+pub(super) const FILL_VIEW: Statement =
+    Statement { file: "fill_view.sql", sql: include_str!("../../sql/fill_view.sql") };
+pub(super) const FINISH_RUN: Statement =
+    Statement { file: "finish_run.sql", sql: include_str!("../../sql/finish_run.sql") };
 pub(super) const FOLD: Statement = Statement { file: "fold.sql", sql: include_str!("../../sql/fold.sql") };
 pub(super) const HELD_API_KEYS: Statement =
     Statement { file: "held_api_keys.sql", sql: include_str!("../../sql/held_api_keys.sql") };
@@ -41,7 +49,10 @@ pub(super) const KEYS_WITH_PREFIX: Statement =
     Statement { file: "keys_with_prefix.sql", sql: include_str!("../../sql/keys_with_prefix.sql") };
 pub(super) const KNOWN_KEYS: Statement =
     Statement { file: "known_keys.sql", sql: include_str!("../../sql/known_keys.sql") };
+pub(super) const LAST_RUNS: Statement =
+    Statement { file: "last_runs.sql", sql: include_str!("../../sql/last_runs.sql") };
 pub(super) const LOCK: Statement = Statement { file: "lock.sql", sql: include_str!("../../sql/lock.sql") };
+pub(super) const LOCK_JOB: Statement = Statement { file: "lock_job.sql", sql: include_str!("../../sql/lock_job.sql") };
 pub(super) const REFRESH_DUE: Statement =
     Statement { file: "refresh_due.sql", sql: include_str!("../../sql/refresh_due.sql") };
 pub(super) const REFRESH_SEEN: Statement =
@@ -65,15 +76,16 @@ pub(super) const SERIES_HOURS: Statement =
 pub(super) const SERIES_MINUTES: Statement =
     Statement { file: "series_minutes.sql", sql: include_str!("../../sql/series_minutes.sql") };
 pub(super) const SERVICES: Statement = Statement { file: "services.sql", sql: include_str!("../../sql/services.sql") };
-pub(super) const TRY_LOCK: Statement = Statement { file: "try_lock.sql", sql: include_str!("../../sql/try_lock.sql") };
-pub(super) const TRY_SESSION_LOCK: Statement =
-    Statement { file: "try_session_lock.sql", sql: include_str!("../../sql/try_session_lock.sql") };
 pub(super) const VERIFY_DAY: Statement =
     Statement { file: "verify_day.sql", sql: include_str!("../../sql/verify_day.sql") };
 pub(super) const VERIFY_RANGE: Statement =
     Statement { file: "verify_range.sql", sql: include_str!("../../sql/verify_range.sql") };
 pub(super) const VERIFY_ROLLUPS: Statement =
     Statement { file: "verify_rollups.sql", sql: include_str!("../../sql/verify_rollups.sql") };
+pub(super) const VIEW_IS_FILLED: Statement =
+    Statement { file: "view_is_filled.sql", sql: include_str!("../../sql/view_is_filled.sql") };
+pub(super) const SETTLE_DEAD_RUNS: Statement =
+    Statement { file: "settle_dead_runs.sql", sql: include_str!("../../sql/settle_dead_runs.sql") };
 
 /// Every statement, for the test that prepares each against the migrated schema.
 pub const ALL: &[Statement] = &[
@@ -82,20 +94,26 @@ pub const ALL: &[Statement] = &[
     BEAT,
     BTREE_DDL,
     CLAIM_KEYS,
+    CLAIM_SLOT,
+    CONFIRM_RUN,
     COPY_REQUESTS,
     CREATE_API_KEY,
     DAILY,
     DAYS_WITHOUT_BTREE,
+    ENDPOINTS_OF_SERVICE,
     ENDPOINT_TOTALS,
     ENSURE_DAYS,
-    ENDPOINTS_OF_SERVICE,
+    FILL_VIEW,
+    FINISH_RUN,
     FOLD,
     HELD_API_KEYS,
     INSERT_DELTAS,
     INSERT_REQUESTS,
     KEYS_WITH_PREFIX,
     KNOWN_KEYS,
+    LAST_RUNS,
     LOCK,
+    LOCK_JOB,
     REFRESH_DUE,
     REFRESH_SEEN,
     REFRESH_VIEW,
@@ -108,9 +126,9 @@ pub const ALL: &[Statement] = &[
     SERIES_HOURS,
     SERIES_MINUTES,
     SERVICES,
-    TRY_LOCK,
-    TRY_SESSION_LOCK,
+    SETTLE_DEAD_RUNS,
     VERIFY_DAY,
     VERIFY_RANGE,
     VERIFY_ROLLUPS,
+    VIEW_IS_FILLED,
 ];

@@ -8,6 +8,7 @@
 //! | `questions` | every answer over HTTP: figures, windows, filters, forms, headers, and one snapshot while data comes in |
 //! | `cache` | what the caches may save and what they must never change: replicas, garbage, Redis away, late data |
 //! | `histogram` | the latency histogram adds up in Postgres as it does in Rust |
+//! | `jobs` | maintenance: each slot run once by whichever replica, what was cut off finished, what each job does |
 //! | `keys` | who is let in: scopes, refusals and their time, keys made and revoked while it runs, Postgres away |
 //! | `layers` | each module uses only what stands to its right on the map of `lib.rs` |
 //! | `limits` | how much a client may ask: exact bursts, who is one client, replicas together, Redis away |
@@ -30,6 +31,7 @@ mod harness;
 mod histogram;
 mod import;
 mod ingest;
+mod jobs;
 mod keys;
 mod layers;
 mod limits;

@@ -29,6 +29,7 @@ use crate::domain::{Clock, Fingerprint, Order, RecordFields, Target, Timestamp, 
 use crate::embedded::{Durability, EmbeddedPostgres, Options};
 use crate::http::TimeOuts;
 use crate::ingest::{IdempotencyKey, Ingest, IngestError, Parsed};
+use crate::jobs::JobsConfig;
 use crate::limits::LimitsConfig;
 use crate::stats::RankingQuery;
 use crate::store::{EndpointFilter, Source, Store, StoreConfig};
@@ -145,7 +146,7 @@ impl DemoCommand {
             replica: None,
             cache: CacheConfig::default(),
             ingest: data.ingest(),
-            retention: data.retention(),
+            maintenance: JobsConfig::new(data.retention()),
             // Its address is this machine's own.
             limits: LimitsConfig::NONE,
             trusted_proxies: Vec::new(),

@@ -24,7 +24,7 @@ use crate::access_log::{self, Format, LINES_LOOKED_AT, LogFormat, LogLine};
 use crate::config::{DataOptions, DatabaseOptions};
 use crate::domain::{AcceptedTimes, Batch, Clock, RecordFields, Target, Timestamp};
 use crate::ingest::{Answer, IdempotencyKey, Ingest, IngestError, Parsed, read_ndjson};
-use crate::jobs::Jobs;
+use crate::jobs::{Jobs, JobsConfig};
 use crate::store::{self, Store};
 use chunks::{Chunks, Piece};
 
@@ -75,7 +75,7 @@ impl ImportCommand {
         store::migrate(&store_config.url).await?;
         let store = Arc::new(Store::new(&store_config)?);
         let clock = Clock::system();
-        let jobs = Jobs::new(Arc::clone(&store), clock.clone(), self.data.retention());
+        let jobs = Jobs::new(Arc::clone(&store), clock.clone(), JobsConfig::new(self.data.retention()));
         jobs.synchronise_as_visitor().await?;
         let stop = CancellationToken::new();
         let (ingest, writer) = Ingest::start(Arc::clone(&store), clock.clone(), self.data.ingest(), stop.clone());

@@ -21,7 +21,7 @@ use endpoint_stats::cache::CacheConfig;
 use endpoint_stats::domain::HandSetClock;
 use endpoint_stats::http::{TimeOuts, TlsFiles};
 use endpoint_stats::ingest::IngestConfig;
-use endpoint_stats::jobs::{Jobs, Retention};
+use endpoint_stats::jobs::{Jobs, JobsConfig, Retention};
 use endpoint_stats::limits::LimitsConfig;
 use endpoint_stats::store::{EndpointCaps, ReplicaConfig, Store, StoreConfig};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -115,7 +115,7 @@ impl TestApp {
             replica: setup.replica,
             cache: CacheConfig { redis_url: setup.redis_url, pool_min: 2, pool_max: 4, ..CacheConfig::default() },
             ingest: setup.ingest,
-            retention: setup.retention,
+            maintenance: JobsConfig::new(setup.retention),
             limits: setup.limits,
             trusted_proxies: setup.trusted_proxies,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),

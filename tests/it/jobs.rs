@@ -1,0 +1,3 @@
+//! Scheduled maintenance: slots, who runs them, and what each job does.
+
+mod slots;
