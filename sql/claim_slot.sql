@@ -5,10 +5,19 @@
 -- one that was begun is over; and of slots missed only the last is made up for.
 -- Returns the slot and what became of it: won, settled, new, or waiting (until retry_at).
 WITH wanted AS (
-    SELECT COALESCE(
-        (SELECT MIN(slot) FROM job_runs
-         WHERE job = $1 AND NOT by_hand AND NOT $3 AND outcome IN ('running', 'interrupted') AND slot <= $2),
-        $2) AS slot
+    SELECT CASE
+        -- Slots of schedules are whole seconds, so what is asked for by hand takes none of them.
+        WHEN $3 THEN GREATEST(
+            $2,
+            date_trunc('second', $2) + interval '1 microsecond',
+            (SELECT MAX(slot) + interval '1 microsecond' FROM job_runs WHERE job = $1 AND by_hand)
+        )
+        ELSE COALESCE(
+            (SELECT MIN(slot) FROM job_runs
+             WHERE job = $1 AND NOT by_hand AND outcome IN ('running', 'interrupted') AND slot <= $2),
+            $2
+        )
+    END AS slot
 ),
 taken AS (
     INSERT INTO job_runs (job, slot, outcome, by_hand, started_at, runner)

@@ -1,5 +1,7 @@
 //! What each job does.
 
+mod upkeep;
+
 use std::time::{Duration, Instant};
 
 use chrono::{Days, TimeDelta};
@@ -33,13 +35,11 @@ impl Jobs {
             Job::Fold => self.fold_often(pieces).await,
             Job::Refresh => self.refresh_if_due(pieces).await,
             Job::Partitions => self.prepare_days(pieces).await,
-            Job::Retention
-            | Job::CacheCleanup
-            | Job::Housekeeping
-            | Job::Analyze
-            | Job::Vacuum
-            | Job::Reindex
-            | Job::Verify => Ok(()),
+            Job::Analyze => self.analyze(pieces).await,
+            Job::Vacuum => self.vacuum(pieces).await,
+            Job::Reindex => self.reindex(pieces).await,
+            Job::Verify => self.verify(pieces).await,
+            Job::Retention | Job::CacheCleanup | Job::Housekeeping => Ok(()),
         }
     }
 

@@ -21,6 +21,7 @@ mod questions;
 mod replica;
 mod rows;
 pub mod sql;
+mod upkeep;
 mod verify;
 
 use std::collections::HashSet;
@@ -45,6 +46,7 @@ pub use questions::{
     Daily, DailyRow, EndpointFilter, RawOrder, RawRequest, RawRequests, Series, SeriesPoint, WindowTotals,
 };
 pub use replica::{Dated, ReplicaConfig, Source};
+pub use upkeep::Upkeep;
 pub use verify::{Difference, VerifiedDays};
 
 /// Longest wait for a connection, dialling included.

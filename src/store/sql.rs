@@ -41,6 +41,8 @@ pub(super) const FINISH_RUN: Statement =
 pub(super) const FOLD: Statement = Statement { file: "fold.sql", sql: include_str!("../../sql/fold.sql") };
 pub(super) const HELD_API_KEYS: Statement =
     Statement { file: "held_api_keys.sql", sql: include_str!("../../sql/held_api_keys.sql") };
+pub(super) const INDEXES_TO_REBUILD: Statement =
+    Statement { file: "indexes_to_rebuild.sql", sql: include_str!("../../sql/indexes_to_rebuild.sql") };
 pub(super) const INSERT_DELTAS: Statement =
     Statement { file: "insert_deltas.sql", sql: include_str!("../../sql/insert_deltas.sql") };
 pub(super) const INSERT_REQUESTS: Statement =
@@ -76,6 +78,14 @@ pub(super) const SERIES_HOURS: Statement =
 pub(super) const SERIES_MINUTES: Statement =
     Statement { file: "series_minutes.sql", sql: include_str!("../../sql/series_minutes.sql") };
 pub(super) const SERVICES: Statement = Statement { file: "services.sql", sql: include_str!("../../sql/services.sql") };
+pub(super) const SETTLE_DEAD_RUNS: Statement =
+    Statement { file: "settle_dead_runs.sql", sql: include_str!("../../sql/settle_dead_runs.sql") };
+pub(super) const TABLES_CHANGED: Statement =
+    Statement { file: "tables_changed.sql", sql: include_str!("../../sql/tables_changed.sql") };
+pub(super) const TABLES_TO_VACUUM: Statement =
+    Statement { file: "tables_to_vacuum.sql", sql: include_str!("../../sql/tables_to_vacuum.sql") };
+pub(super) const VACUUM_DDL: Statement =
+    Statement { file: "vacuum_ddl.sql", sql: include_str!("../../sql/vacuum_ddl.sql") };
 pub(super) const VERIFY_DAY: Statement =
     Statement { file: "verify_day.sql", sql: include_str!("../../sql/verify_day.sql") };
 pub(super) const VERIFY_RANGE: Statement =
@@ -84,8 +94,6 @@ pub(super) const VERIFY_ROLLUPS: Statement =
     Statement { file: "verify_rollups.sql", sql: include_str!("../../sql/verify_rollups.sql") };
 pub(super) const VIEW_IS_FILLED: Statement =
     Statement { file: "view_is_filled.sql", sql: include_str!("../../sql/view_is_filled.sql") };
-pub(super) const SETTLE_DEAD_RUNS: Statement =
-    Statement { file: "settle_dead_runs.sql", sql: include_str!("../../sql/settle_dead_runs.sql") };
 
 /// Every statement, for the test that prepares each against the migrated schema.
 pub const ALL: &[Statement] = &[
@@ -107,6 +115,7 @@ pub const ALL: &[Statement] = &[
     FINISH_RUN,
     FOLD,
     HELD_API_KEYS,
+    INDEXES_TO_REBUILD,
     INSERT_DELTAS,
     INSERT_REQUESTS,
     KEYS_WITH_PREFIX,
@@ -127,6 +136,9 @@ pub const ALL: &[Statement] = &[
     SERIES_MINUTES,
     SERVICES,
     SETTLE_DEAD_RUNS,
+    TABLES_CHANGED,
+    TABLES_TO_VACUUM,
+    VACUUM_DDL,
     VERIFY_DAY,
     VERIFY_RANGE,
     VERIFY_ROLLUPS,

@@ -1,10 +1,11 @@
 //! Rollups against what they were made of: hours against raw requests, minutes and the daily view against hours.
 
+use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use sqlx::postgres::PgRow;
-use sqlx::{Connection as _, Row as _};
+use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::{ANSWER, Store, StoreError, sql, within};
 
@@ -13,6 +14,9 @@ const DAY: Duration = Duration::from_secs(20 * 60);
 
 /// A transaction whose statements Postgres itself ends a little before [`DAY`] is over.
 const BEGIN_DAY: &str = "BEGIN; SET LOCAL statement_timeout = '1195s'";
+
+/// The longest count told whole; a histogram has thousands of digits.
+const TOLD_DIGITS: usize = 40;
 
 /// An hour (or, of the daily view, a day) of an endpoint in which a rollup says something else than what it was made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +31,26 @@ pub struct Difference {
     pub told: (String, Option<String>),
     /// What it was made of, and what that says; `None` where there is nothing.
     pub known: (String, Option<String>),
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { hour, endpoint, what, told, known } = self;
+        let count = |(name, count): &(String, Option<String>)| match count {
+            None => format!("{name} none"),
+            Some(digits) if digits.len() > TOLD_DIGITS => {
+                format!("{name} …{} ({} digits)", &digits[digits.len() - TOLD_DIGITS..], digits.len())
+            }
+            Some(digits) => format!("{name} {digits}"),
+        };
+        let number =
+            |(_, count): &(String, Option<String>)| count.as_ref().and_then(|digits| digits.parse::<i128>().ok());
+        let by = match (number(told), number(known)) {
+            (Some(told), Some(known)) => format!(" (difference {:+})", told - known),
+            _ => String::new(),
+        };
+        write!(f, "{} {endpoint}: {what}: {}, {}{by}", hour.format("%Y-%m-%dT%H:%MZ"), count(told), count(known))
+    }
 }
 
 /// The days that can be compared: those whose raw requests are kept.
@@ -67,22 +91,33 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn verify_day(&self, day: NaiveDate, limit: u32) -> Result<Vec<Difference>, StoreError> {
-        let midnight = |day: NaiveDate| day.and_time(chrono::NaiveTime::MIN).and_utc();
-        let next = day + Days::new(1);
         let mut lease = self.lease().await?;
         let mut transaction = within(ANSWER, lease.connection().begin_with(BEGIN_DAY)).await?;
-        let mut differences = Vec::new();
-        // Each statement compares within a snapshot of its own, so neither minds what comes in between.
-        for statement in [sql::VERIFY_DAY, sql::VERIFY_ROLLUPS] {
-            let query = sqlx::query(statement.sql).bind(midnight(day)).bind(midnight(next)).bind(i64::from(limit));
-            for row in within(DAY, query.fetch_all(&mut *transaction)).await? {
-                differences.push(difference(&row)?);
-            }
-        }
+        let differences = differences(&mut transaction, day, limit, DAY).await?;
         within(ANSWER, transaction.commit()).await?;
         lease.give_back();
         Ok(differences)
     }
+}
+
+/// What [`Store::verify_day`] says, over a connection whose statements may take nearly `patience`.
+pub(super) async fn differences(
+    connection: &mut PgConnection,
+    day: NaiveDate,
+    limit: u32,
+    patience: Duration,
+) -> Result<Vec<Difference>, StoreError> {
+    let midnight = |day: NaiveDate| day.and_time(chrono::NaiveTime::MIN).and_utc();
+    let next = day + Days::new(1);
+    let mut differences = Vec::new();
+    // Each statement compares within a snapshot of its own, so neither minds what comes in between.
+    for statement in [sql::VERIFY_DAY, sql::VERIFY_ROLLUPS] {
+        let query = sqlx::query(statement.sql).bind(midnight(day)).bind(midnight(next)).bind(i64::from(limit));
+        for row in within(patience, query.fetch_all(&mut *connection)).await? {
+            differences.push(difference(&row)?);
+        }
+    }
+    Ok(differences)
 }
 
 fn difference(row: &PgRow) -> Result<Difference, sqlx::Error> {
