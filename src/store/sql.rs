@@ -22,6 +22,8 @@ pub(super) const COPY_REQUESTS: Statement =
 pub(super) const CREATE_API_KEY: Statement =
     Statement { file: "create_api_key.sql", sql: include_str!("../../sql/create_api_key.sql") };
 pub(super) const DAILY: Statement = Statement { file: "daily.sql", sql: include_str!("../../sql/daily.sql") };
+pub(super) const DAILY_OF_ZONE: Statement =
+    Statement { file: "daily_of_zone.sql", sql: include_str!("../../sql/daily_of_zone.sql") };
 pub(super) const DAYS_WITHOUT_BTREE: Statement =
     Statement { file: "days_without_btree.sql", sql: include_str!("../../sql/days_without_btree.sql") };
 pub(super) const ENDPOINT_TOTALS: Statement =
@@ -64,6 +66,8 @@ pub(super) const SERIES_HOURS: Statement =
     Statement { file: "series_hours.sql", sql: include_str!("../../sql/series_hours.sql") };
 pub(super) const SERIES_MINUTES: Statement =
     Statement { file: "series_minutes.sql", sql: include_str!("../../sql/series_minutes.sql") };
+pub(super) const SERIES_OF_DAYS: Statement =
+    Statement { file: "series_of_days.sql", sql: include_str!("../../sql/series_of_days.sql") };
 pub(super) const SERVICES: Statement = Statement { file: "services.sql", sql: include_str!("../../sql/services.sql") };
 pub(super) const TRY_LOCK: Statement = Statement { file: "try_lock.sql", sql: include_str!("../../sql/try_lock.sql") };
 pub(super) const TRY_SESSION_LOCK: Statement =
@@ -85,6 +89,7 @@ pub const ALL: &[Statement] = &[
     COPY_REQUESTS,
     CREATE_API_KEY,
     DAILY,
+    DAILY_OF_ZONE,
     DAYS_WITHOUT_BTREE,
     ENDPOINT_TOTALS,
     ENSURE_DAYS,
@@ -107,6 +112,7 @@ pub const ALL: &[Statement] = &[
     REVOKE_API_KEY,
     SERIES_HOURS,
     SERIES_MINUTES,
+    SERIES_OF_DAYS,
     SERVICES,
     TRY_LOCK,
     TRY_SESSION_LOCK,
