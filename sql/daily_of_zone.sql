@@ -2,8 +2,8 @@
 -- $1: beginnings of the days and the end of the last, ascending, full hours. $2 service, $3 method, $4 part of the route in any
 -- case, $5 endpoint; each NULL for any. $6: at most this many rows. `ordinal` is the number of the day, from 1.
 -- The view knows only days of UTC, so all comes from the hours, and what is not folded yet is added. Day by day, the newest
--- first: once there are $6 rows, the hours of earlier days are not read. Postgres knows nothing of the zone: its own rules could be others
--- than those the bounds were made by.
+-- first: once there are $6 rows, the hours of earlier days are not read. Postgres knows nothing of the zone: its own rules could
+-- be others than those the bounds were made by.
 WITH picked AS (
     SELECT id, service, method, route
     FROM endpoints

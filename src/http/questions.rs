@@ -43,7 +43,8 @@ pub(super) const RAW_WINDOW: &str = "1h";
 /// The top endpoints.
 ///
 /// All endpoints that match are ranked over the whole window by one column, and the first `limit` of them are told. A
-/// percentile of too few requests ranks behind all others. Ties break by `id`, so pages are stable.
+/// percentile of too few requests ranks behind all others. Ties break by `id`, so pages are stable. A window may be told in days
+/// of the time zone `tz`.
 #[utoipa::path(
     get,
     path = "/api/v1/endpoints/top",
@@ -132,7 +133,7 @@ pub(super) async fn endpoint(app: Data<App>, request: HttpRequest) -> Result<Htt
 
 /// The course of one endpoint.
 ///
-/// Its figures step by step, those without requests too. At most 2,900 steps; minutes are kept for a shorter time than hours
+/// Its figures step by step, those without requests too. Steps of a day are days of UTC, or of the time zone `tz`. At most 2,900 steps; minutes are kept for a shorter time than hours
 /// (48 hours, unless set up otherwise).
 #[utoipa::path(
     get,
