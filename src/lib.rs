@@ -48,8 +48,9 @@
 //! for the one that works. Found nowhere, one statement of [`store`], on the read replica if there is a good one, returns the
 //! counters of every endpoint over the window: whole days from the materialized view, hours around them, minutes at the edges,
 //! and the deltas not folded yet, all in one snapshot. Days of a [`domain::Zone`] are sums of hours, between bounds that are made
-//! here. Endpoints are ranked here, and the answer becomes bytes once. [`domain::Freshness`] of the window decides how long they may be kept; one middleware of [`http`] says so in the headers.
-//! Where Postgres is away, the answer last known is told and marked.
+//! here. Endpoints are ranked here too, and the answer becomes bytes once. [`domain::Freshness`] of the window decides how long
+//! they may be kept; one middleware of [`http`] says so in the headers. Where Postgres is away, the answer last known is told and
+//! marked.
 //!
 //! **A tick.** [`jobs::Jobs::run`] wakes, tries the advisory lock of its job, and skips if another replica has it. A fold moves
 //! deltas into minutes and hours and notes which closed days changed; a refresh brings the daily view up to date if a day has
