@@ -12,20 +12,32 @@ WITH picked AS (
       AND ($4::text IS NULL OR strpos(lower(route), lower($4)) > 0)
       AND ($5::integer IS NULL OR id = $5)
 ),
-bounds AS (
+days AS (
     SELECT opened.ordinal, opened.instant AS day_from, ($1::timestamptz[])[opened.ordinal + 1] AS day_to
     FROM unnest($1::timestamptz[]) WITH ORDINALITY AS opened (instant, ordinal)
     WHERE opened.ordinal < cardinality($1::timestamptz[])
 ),
 unfolded AS MATERIALIZED (
-    -- Once for all days: there is no index to find those of one.
-    SELECT width_bucket(deltas.bucket, $1::timestamptz[]) AS ordinal, deltas.*
-    FROM rollup_deltas AS deltas
+    -- Once for all days, and summed: there is no index to find those of one day.
+    SELECT
+        width_bucket(deltas.bucket, $1::timestamptz[]) AS ordinal,
+        deltas.endpoint_id,
+        SUM(deltas.request_count)::bigint AS request_count,
+        SUM(deltas.redirect_count)::bigint AS redirect_count,
+        SUM(deltas.client_error_count)::bigint AS client_error_count,
+        SUM(deltas.error_count)::bigint AS error_count,
+        SUM(deltas.timed_count)::bigint AS timed_count,
+        SUM(deltas.total_response_time_us) AS total_response_time_us,
+        MIN(deltas.min_response_time_us) AS min_response_time_us,
+        MAX(deltas.max_response_time_us) AS max_response_time_us,
+        SUM(deltas.latency_histogram) AS latency_histogram
+    FROM picked
+    JOIN rollup_deltas AS deltas ON deltas.endpoint_id = picked.id
     WHERE deltas.bucket >= ($1::timestamptz[])[1] AND deltas.bucket < ($1::timestamptz[])[cardinality($1::timestamptz[])]
-      AND ($5::integer IS NULL OR deltas.endpoint_id = $5)
+    GROUP BY 1, 2
 )
 SELECT newest.ordinal, found.*
-FROM (SELECT * FROM bounds ORDER BY ordinal DESC) AS newest
+FROM (SELECT * FROM days ORDER BY ordinal DESC) AS newest
 CROSS JOIN LATERAL (
     SELECT
         picked.id AS endpoint_id, picked.service, picked.method, picked.route,
@@ -39,17 +51,19 @@ CROSS JOIN LATERAL (
         MAX(parts.max_response_time_us) AS max_response_time_us,
         SUM(parts.latency_histogram) AS latency_histogram
     FROM (
+        -- From the endpoints, so that where few are picked only their hours are looked up.
         SELECT hours.endpoint_id,
             hours.request_count, hours.redirect_count, hours.client_error_count, hours.error_count, hours.timed_count,
             hours.total_response_time_us, hours.min_response_time_us, hours.max_response_time_us, hours.latency_histogram
-        FROM endpoint_hourly_stats AS hours
+        FROM picked
+        JOIN endpoint_hourly_stats AS hours ON hours.endpoint_id = picked.id
         WHERE hours.hour >= newest.day_from AND hours.hour < newest.day_to
-          AND ($5::integer IS NULL OR hours.endpoint_id = $5)
 
         UNION ALL -- what is not folded yet
         SELECT unfolded.endpoint_id,
-            unfolded.request_count, unfolded.redirect_count, unfolded.client_error_count, unfolded.error_count, unfolded.timed_count,
-            unfolded.total_response_time_us, unfolded.min_response_time_us, unfolded.max_response_time_us, unfolded.latency_histogram
+            unfolded.request_count, unfolded.redirect_count, unfolded.client_error_count, unfolded.error_count,
+            unfolded.timed_count, unfolded.total_response_time_us, unfolded.min_response_time_us,
+            unfolded.max_response_time_us, unfolded.latency_histogram
         FROM unfolded
         WHERE unfolded.ordinal = newest.ordinal
     ) AS parts
