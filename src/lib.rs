@@ -8,7 +8,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`domain`] | the words as types: record, endpoint, route, window, counters, the histogram that adds up |
+//! | [`domain`] | the words as types: record, endpoint, route, window, time zone, counters, the histogram that adds up |
 //! | [`store`] | Postgres: one statement a file in `sql/`, `COPY`, transactions, the sorting of errors |
 //! | [`cache`] | finished answers, in the process and in Redis; the count of admitted requests that replicas share |
 //! | [`ingest`] | from the bytes of a body to the answer after `COMMIT` |
@@ -31,7 +31,7 @@
 //!        access_log → domain     config: plain data     embedded: stands alone
 //! ```
 //!
-//! Only `store` knows sqlx, only `cache` knows Redis, only `http` knows actix.
+//! Only `store` knows sqlx, only `cache` knows Redis, only `http` knows actix, only `domain` knows the rules of time zones.
 //!
 //! # Three ways through the house
 //!
@@ -47,9 +47,10 @@
 //! [`stats::Stats::ask`] looks in the process, then in Redis; whoever asks the same meanwhile, here or at another replica, waits
 //! for the one that works. Found nowhere, one statement of [`store`], on the read replica if there is a good one, returns the
 //! counters of every endpoint over the window: whole days from the materialized view, hours around them, minutes at the edges,
-//! and the deltas not folded yet, all in one snapshot. They are ranked here, and the answer becomes bytes once.
-//! [`domain::Freshness`] of the window decides how long they may be kept; one middleware of [`http`] says so in the headers.
-//! Where Postgres is away, the answer last known is told and marked.
+//! and the deltas not folded yet, all in one snapshot. Days of a [`domain::Zone`] are sums of hours, between bounds that are made
+//! here. Endpoints are ranked here too, and the answer becomes bytes once. [`domain::Freshness`] of the window decides how long
+//! they may be kept; one middleware of [`http`] says so in the headers. Where Postgres is away, the answer last known is told and
+//! marked.
 //!
 //! **A tick.** [`jobs::Jobs::run`] wakes, tries the advisory lock of its job, and skips if another replica has it. A fold moves
 //! deltas into minutes and hours and notes which closed days changed; a refresh brings the daily view up to date if a day has

@@ -204,6 +204,7 @@ mod tests {
                 from: "2026-11-20T10:21:00Z".parse().unwrap(),
                 to: "2026-11-21T10:26:00Z".parse().unwrap(),
             },
+            tz: "UTC",
             previous_window: None,
             data_through: "2026-11-21T10:20:30Z".parse().unwrap(),
             percentile_error: PERCENTILE_ERROR,

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::table;
 use crate::cache::{Cache, CacheConfig, Namespace};
 use crate::config::DatabaseOptions;
-use crate::domain::{Clock, Method, Order, Service, Span, WindowRequest};
+use crate::domain::{Clock, Method, Order, Service, Span, WindowRequest, Zone};
 use crate::stats::{Format, Question, RankingQuery, Stats};
 use crate::store::{EndpointFilter, Source, Store, schema_version};
 
@@ -71,6 +71,7 @@ impl TopCommand {
         let query = RankingQuery {
             by: self.by,
             window: WindowRequest::Last(self.window),
+            zone: Zone::UTC,
             limit: self.limit,
             filter: EndpointFilter {
                 service: self.service.as_deref().map(Service::parse).transpose()?,

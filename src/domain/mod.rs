@@ -17,6 +17,7 @@ mod order;
 mod record;
 mod route;
 mod window;
+mod zone;
 
 pub use api_key::{ApiKey, InvalidScope, KeyHash, KeyPrefix, Scope};
 pub use batch::{Batch, BatchRecord};
@@ -32,3 +33,4 @@ pub use order::Order;
 pub use record::{AcceptedTimes, InvalidField, RecordFields, Target, Timestamp};
 pub use route::{OTHER, Route};
 pub use window::{InvalidWindow, Span, Step, Window, WindowRequest, elapsed_seconds};
+pub use zone::{Day, Days, OffTheHour, UnknownZone, Zone};

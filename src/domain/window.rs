@@ -8,9 +8,13 @@ use std::str::FromStr;
 use chrono::{DateTime, DurationRound, NaiveDate, TimeDelta, Utc};
 
 use super::record::AcceptedTimes;
+use super::zone::Zone;
 
 /// The longest window: as long as hours are kept by default.
 const LONGEST: TimeDelta = TimeDelta::days(400);
+
+/// What 400 days may be longer by, where clocks are put back once more than forward.
+const CLOCKS_PUT_BACK: TimeDelta = TimeDelta::hours(1);
 
 /// Why a text or a pair of instants is no window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +23,7 @@ pub enum InvalidWindow {
     #[error("must be a length of time from 1m to 400d, such as 15m, 24h or 30d")]
     NotASpan,
     /// Not an instant.
-    #[error("must be RFC 3339 with a time zone, a day such as 2026-11-21 (UTC), or epoch milliseconds")]
+    #[error("must be RFC 3339 with a time zone, a day such as 2026-11-21, or epoch milliseconds")]
     NotAnInstant,
     /// The end is not behind the beginning.
     #[error("must be later than `from`")]
@@ -89,13 +93,15 @@ impl WindowRequest {
         }
     }
 
-    /// Reads an instant of a query.
+    /// Reads an instant of a query; a day is its beginning in `zone`.
     ///
     /// # Errors
     /// [`InvalidWindow::NotAnInstant`].
-    pub fn instant(text: &str) -> Result<DateTime<Utc>, InvalidWindow> {
+    pub fn instant(text: &str, zone: Zone) -> Result<DateTime<Utc>, InvalidWindow> {
         if let Ok(day) = text.parse::<NaiveDate>() {
-            return Some(start_of(day)).filter(in_range).ok_or(InvalidWindow::NotAnInstant);
+            // First the day itself: chrono panics where a zone would move it beyond what can be said.
+            let day = Some(day).filter(|day| in_range(&Zone::UTC.start_of(*day)));
+            return day.map(|day| zone.start_of(day)).filter(in_range).ok_or(InvalidWindow::NotAnInstant);
         }
         if let Ok(ms) = text.parse::<i64>() {
             return DateTime::from_timestamp_millis(ms).filter(in_range).ok_or(InvalidWindow::NotAnInstant);
@@ -130,7 +136,7 @@ impl Window {
         if to <= from {
             return Err(InvalidWindow::Empty);
         }
-        if to - from > LONGEST + AcceptedTimes::AHEAD {
+        if to - from > LONGEST + CLOCKS_PUT_BACK {
             return Err(InvalidWindow::TooLong);
         }
         Ok(Self::widened(from, to))
@@ -138,6 +144,11 @@ impl Window {
 
     fn widened(from: DateTime<Utc>, to: DateTime<Utc>) -> Self {
         Self { from: floor(from, TimeDelta::minutes(1)), to: ceil(to, TimeDelta::minutes(1)) }
+    }
+
+    /// `[from, to)` of a zone's day or days.
+    pub(super) fn of_bounds(from: DateTime<Utc>, to: DateTime<Utc>) -> Self {
+        Self { from, to }
     }
 
     /// The same window widened to whole steps.
@@ -165,10 +176,12 @@ impl Window {
         self.to
     }
 
-    /// One step of a series.
-    #[must_use]
-    pub fn step(start: DateTime<Utc>, step: Step) -> Self {
-        Self { from: start, to: start + step.length() }
+    /// Its steps, where it is made of whole ones.
+    pub fn steps(self, step: Step) -> impl Iterator<Item = Self> {
+        let starts = std::iter::successors(Some(self.from), move |start| Some(*start + step.length()));
+        starts
+            .take_while(move |start| *start < self.to)
+            .map(move |start| Self { from: start, to: start + step.length() })
     }
 
     /// The seconds of the window that have passed at `now`, see [`elapsed_seconds`].
@@ -198,7 +211,7 @@ pub enum Step {
     FiveMinutes,
     /// An hour.
     Hour,
-    /// A UTC day.
+    /// A day: of UTC, unless a zone is asked for, see [`Zone::days`].
     Day,
 }
 
@@ -241,11 +254,6 @@ impl FromStr for Step {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|step| step.name() == name).ok_or(())
     }
-}
-
-/// Midnight UTC.
-fn start_of(day: NaiveDate) -> DateTime<Utc> {
-    day.and_time(chrono::NaiveTime::MIN).and_utc()
 }
 
 pub(super) fn floor_hour(instant: DateTime<Utc>) -> DateTime<Utc> {
@@ -315,11 +323,18 @@ mod tests {
 
     #[test]
     fn an_instant_may_be_a_day_or_a_number() {
-        assert_eq!(WindowRequest::instant("2026-11-21"), Ok(at("2026-11-21T00:00:00Z")));
-        assert_eq!(WindowRequest::instant("1795255199123"), Ok(at("2026-11-21T09:59:59.123Z")));
-        assert_eq!(WindowRequest::instant("2026-11-21T11:00:00+01:00"), Ok(at("2026-11-21T10:00:00Z")));
-        for text in ["now", "2026-11-21T10:00:00", "", "99999999999999999", "+10000-01-01T00:00:00Z"] {
-            assert_eq!(WindowRequest::instant(text), Err(InvalidWindow::NotAnInstant), "{text}");
+        let berlin: Zone = "Europe/Berlin".parse().unwrap();
+        assert_eq!(WindowRequest::instant("2026-11-21", Zone::UTC), Ok(at("2026-11-21T00:00:00Z")));
+        assert_eq!(WindowRequest::instant("2026-11-21", berlin), Ok(at("2026-11-20T23:00:00Z")));
+        for zone in [Zone::UTC, berlin] {
+            // An instant is one, wherever.
+            assert_eq!(WindowRequest::instant("1795255199123", zone), Ok(at("2026-11-21T09:59:59.123Z")));
+            assert_eq!(WindowRequest::instant("2026-11-21T11:00:00+01:00", zone), Ok(at("2026-11-21T10:00:00Z")));
+            for text in ["now", "2026-11-21T10:00:00", "", "99999999999999999", "+10000-01-01T00:00:00Z", "0001-01-01"]
+            {
+                let refused = zone == berlin || text != "0001-01-01";
+                assert_eq!(WindowRequest::instant(text, zone).is_err(), refused, "{text}");
+            }
         }
     }
 
@@ -329,5 +344,9 @@ mod tests {
         assert_eq!(Window::between(late, early), Err(InvalidWindow::Empty));
         assert_eq!(Window::between(late, late), Err(InvalidWindow::Empty));
         assert_eq!(Window::between(at("2020-01-01T00:00:00Z"), late), Err(InvalidWindow::TooLong));
+        // 400 days of a zone, with two hours more in October and one less in March.
+        let (from, to) = (at("2025-09-20T22:00:00Z"), at("2026-10-25T23:00:00Z"));
+        assert!(Window::between(from, to).is_ok());
+        assert_eq!(Window::between(from, to + TimeDelta::minutes(1)), Err(InvalidWindow::TooLong));
     }
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::{InvalidWindow, Scope};
+use crate::domain::{InvalidWindow, OffTheHour, Scope};
 use crate::ingest::{FlushFailure, IngestError, InvalidBody};
 use crate::stats::StatsError;
 use crate::store::StoreError;
@@ -47,6 +48,7 @@ pub(super) enum ApiError {
     NoSuchEndpoint,
     MethodNotAllowed { allow: &'static str },
     FinerThanKept { since: String },
+    OffTheHour(OffTheHour),
     Unavailable,
     StorageFull,
     TimedOut,
@@ -299,6 +301,19 @@ impl ApiError {
                 format!("Minutes are kept from {since} on."),
                 "Ask with step=1h, or for a later window.",
             ),
+            Self::OffTheHour(OffTheHour { zone, day, begins }) => told(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "time-zone-off-the-hour",
+                "Days of this time zone do not begin on a full hour",
+                format!(
+                    "Days are made of whole hours of UTC, the finest step that is kept for long. In {} the day {day} begins \
+                     inside one, at {}.",
+                    zone.name(),
+                    instant(begins),
+                ),
+                "Ask with a neighbouring time zone that is on the full hour, or with UTC; or leave out tz and say from and to \
+                 as instants, such as 2026-11-21T00:00:00+05:30.",
+            ),
             Self::Unavailable => later(
                 "database-unavailable",
                 "The database is not available",
@@ -366,6 +381,11 @@ impl ApiError {
     }
 }
 
+/// As clients read it.
+fn instant(instant: &DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
 impl std::fmt::Display for ApiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.told().title)
@@ -413,9 +433,8 @@ impl From<Arc<StatsError>> for ApiError {
                 Self::parameter("to", reason.to_string())
             }
             StatsError::InvalidWindow(reason) => Self::parameter("window", reason.to_string()),
-            StatsError::FinerThanKept(since) => {
-                Self::FinerThanKept { since: since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true) }
-            }
+            StatsError::FinerThanKept(since) => Self::FinerThanKept { since: instant(since) },
+            StatsError::OffTheHour(error) => Self::OffTheHour(*error),
             StatsError::TooManySteps(steps) => {
                 Self::parameter("step", format!("would give {steps} points; ask for longer steps or a shorter window"))
             }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use actix_web::HttpRequest;
 
 use super::error::ApiError;
-use crate::domain::{EndpointId, Method, Service, WindowRequest};
+use crate::domain::{EndpointId, Method, Service, UnknownZone, WindowRequest, Zone};
 use crate::stats::Format;
 use crate::store::EndpointFilter;
 
@@ -97,11 +97,19 @@ impl Params {
         Ok(self.number("limit", 1..=limit.most)?.unwrap_or(limit.default))
     }
 
-    /// `window`, or `from` and `to`.
-    pub(super) fn window(&mut self, default: &str) -> Result<WindowRequest, ApiError> {
+    /// `tz`; without it, UTC.
+    pub(super) fn zone(&mut self) -> Result<Zone, ApiError> {
+        let Some(name) = self.take("tz") else { return Ok(Zone::UTC) };
+        name.parse().map_err(|error: UnknownZone| ApiError::parameter("tz", error.to_string()))
+    }
+
+    /// `window`, or `from` and `to`, whose days are those of `zone`.
+    pub(super) fn window(&mut self, default: &str, zone: Zone) -> Result<WindowRequest, ApiError> {
         let mut instant = |name: &str| {
             self.take(name)
-                .map(|text| WindowRequest::instant(&text).map_err(|error| ApiError::parameter(name, error.to_string())))
+                .map(|text| {
+                    WindowRequest::instant(&text, zone).map_err(|error| ApiError::parameter(name, error.to_string()))
+                })
                 .transpose()
         };
         let (from, to) = (instant("from")?, instant("to")?);

@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::headers::Keep;
 use super::openapi::{parameters, responses};
 use super::params::{Limit, Params, endpoint_id};
-use crate::domain::{Order, Step};
+use crate::domain::{Order, Step, Zone};
 use crate::stats::{
     Answered, DailyAnswer, DailyQuery, EndpointAnswer, EndpointQuery, Format, OverviewAnswer, OverviewQuery, Question,
     RankingAnswer, RankingQuery, RequestsAnswer, RequestsQuery, SeriesAnswer, SeriesQuery,
@@ -43,7 +43,8 @@ pub(super) const RAW_WINDOW: &str = "1h";
 /// The top endpoints.
 ///
 /// All endpoints that match are ranked over the whole window by one column, and the first `limit` of them are told. A
-/// percentile of too few requests ranks behind all others. Ties break by `id`, so pages are stable.
+/// percentile of too few requests ranks behind all others. Ties break by `id`, so pages are stable. A window may be told in days
+/// of the time zone `tz`.
 #[utoipa::path(
     get,
     path = "/api/v1/endpoints/top",
@@ -54,9 +55,11 @@ pub(super) const RAW_WINDOW: &str = "1h";
 )]
 pub(super) async fn top(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let mut params = Params::of(&request)?;
+    let zone = params.zone()?;
     let query = RankingQuery {
         by: params.one_of("by", &Order::ALL.map(|order| (order.name(), order)))?.unwrap_or(Order::Requests),
-        window: params.window(USUAL_WINDOW)?,
+        window: params.window(USUAL_WINDOW, zone)?,
+        zone,
         limit: params.limit(TOP_ROWS)?,
         filter: params.filter()?,
         min_requests: params.number("min_requests", 0..=u64::from(u32::MAX))?.unwrap_or(0),
@@ -78,14 +81,14 @@ pub(super) async fn top(app: Data<App>, request: HttpRequest) -> Result<HttpResp
 )]
 pub(super) async fn overview(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let mut params = Params::of(&request)?;
-    let query = OverviewQuery { window: params.window(USUAL_WINDOW)?, filter: params.filter()? };
+    let query = OverviewQuery { window: params.window(USUAL_WINDOW, Zone::UTC)?, filter: params.filter()? };
     params.finish()?;
     answer(app, &request, Question::Overview(query)).await
 }
 
-/// Days: a row for each endpoint and UTC day.
+/// Days: a row for each endpoint and day.
 ///
-/// The newest day comes first, and in it the busiest endpoint.
+/// The newest day comes first, and in it the busiest endpoint. Days are those of UTC, or of the time zone `tz`.
 #[utoipa::path(
     get,
     path = "/api/v1/daily",
@@ -96,8 +99,10 @@ pub(super) async fn overview(app: Data<App>, request: HttpRequest) -> Result<Htt
 )]
 pub(super) async fn daily(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let mut params = Params::of(&request)?;
+    let zone = params.zone()?;
     let query = DailyQuery {
-        window: params.window(DAILY_WINDOW)?,
+        window: params.window(DAILY_WINDOW, zone)?,
+        zone,
         filter: crate::store::EndpointFilter {
             id: params.number("endpoint_id", 1..=i32::MAX)?.map(crate::domain::EndpointId),
             ..params.filter()?
@@ -121,14 +126,14 @@ pub(super) async fn daily(app: Data<App>, request: HttpRequest) -> Result<HttpRe
 pub(super) async fn endpoint(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let id = endpoint_id(&request)?;
     let mut params = Params::of(&request)?;
-    let query = EndpointQuery { id, window: params.window(USUAL_WINDOW)? };
+    let query = EndpointQuery { id, window: params.window(USUAL_WINDOW, Zone::UTC)? };
     params.finish()?;
     answer(app, &request, Question::Endpoint(query)).await
 }
 
 /// The course of one endpoint.
 ///
-/// Its figures step by step, those without requests too. At most 2,900 steps; minutes are kept for a shorter time than hours
+/// Its figures step by step, those without requests too. Steps of a day are days of UTC, or of the time zone `tz`. At most 2,900 steps; minutes are kept for a shorter time than hours
 /// (48 hours, unless set up otherwise).
 #[utoipa::path(
     get,
@@ -141,9 +146,11 @@ pub(super) async fn endpoint(app: Data<App>, request: HttpRequest) -> Result<Htt
 pub(super) async fn series(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let id = endpoint_id(&request)?;
     let mut params = Params::of(&request)?;
+    let zone = params.zone()?;
     let query = SeriesQuery {
         id,
-        window: params.window(USUAL_WINDOW)?,
+        window: params.window(USUAL_WINDOW, zone)?,
+        zone,
         step: params.one_of("step", &Step::ALL.map(|step| (step.name(), step)))?,
     };
     params.finish()?;
@@ -167,7 +174,7 @@ pub(super) async fn requests(app: Data<App>, request: HttpRequest) -> Result<Htt
     let mut params = Params::of(&request)?;
     let query = RequestsQuery {
         id,
-        window: params.window(RAW_WINDOW)?,
+        window: params.window(RAW_WINDOW, Zone::UTC)?,
         by: params.one_of("by", &RAW_ORDERS)?.unwrap_or(RawOrder::Newest),
         limit: params.limit(RAW_REQUESTS)?,
     };

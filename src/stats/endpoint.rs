@@ -7,7 +7,7 @@ use utoipa::openapi::{Object, ObjectBuilder, Type};
 
 use super::figures::Figures;
 use super::{CacheState, Named, Stats, StatsError, WindowRead};
-use crate::domain::{Counters, EndpointId, PERCENTILE_ERROR, Step, Window, WindowRequest};
+use crate::domain::{Counters, EndpointId, PERCENTILE_ERROR, Step, Window, WindowRequest, Zone};
 use crate::store::{EndpointFilter, RawOrder, Source};
 
 /// The most steps of a series: the minutes of two days.
@@ -29,6 +29,8 @@ pub struct SeriesQuery {
     pub id: EndpointId,
     /// The time; widened to whole steps.
     pub window: WindowRequest,
+    /// The zone whose days steps of a day are.
+    pub zone: Zone,
     /// The width of a step; `None`: one that gives some hundred.
     pub step: Option<Step>,
 }
@@ -77,7 +79,10 @@ pub struct SeriesAnswer {
     pub endpoint: Named,
     /// The window, whole steps.
     pub window: WindowRead,
-    /// The width of a step.
+    /// The time zone whose days were asked for.
+    #[schema(examples("Europe/Berlin"))]
+    pub tz: &'static str,
+    /// The width of a step; where clocks change, a day has 23 or 25 hours.
     #[schema(schema_with = step)]
     pub step: &'static str,
     /// Every record acknowledged before this instant is counted. UTC.
@@ -178,12 +183,24 @@ impl Stats {
         let now = self.now();
         let asked = query.window.at(now)?;
         let step = query.step.unwrap_or_else(|| self.fitting_step(asked));
-        let window = asked.widened_to(step);
-        let steps = (window.to() - window.from()).num_seconds() / step.length().num_seconds();
-        if steps > MAX_STEPS {
-            return Err(StatsError::TooManySteps(steps));
-        }
-        let found = self.store.series(query.id, window, step, source).await?;
+        // Whether a zone has days here is a matter of the time asked about, not of the step.
+        let days = query.zone.days(asked)?;
+        let of_days = step == Step::Day;
+        let window = if of_days { days.window() } else { asked.widened_to(step) };
+        let steps: Vec<Window> = if of_days {
+            days.all().iter().map(|day| day.window).collect()
+        } else {
+            let count = (window.to() - window.from()).num_seconds() / step.length().num_seconds();
+            if count > MAX_STEPS {
+                return Err(StatsError::TooManySteps(count));
+            }
+            window.steps(step).collect()
+        };
+        let found = if of_days && !days.are_of_utc() {
+            self.store.series_of_days(query.id, &days, source).await?
+        } else {
+            self.store.series(query.id, window, step, source).await?
+        };
         let through = found.through(now);
         let found = found.found.ok_or(StatsError::NoSuchEndpoint)?;
         if let Some(since) = found.minutes_since.filter(|since| step < Step::Hour && window.from() < *since) {
@@ -191,18 +208,20 @@ impl Stats {
         }
         let nothing = Counters::default();
         let mut seen = found.points.iter().peekable();
-        let mut points = Vec::with_capacity(usize::try_from(steps).unwrap_or_default());
-        let mut start = window.from();
-        // A step that has not begun is left out, unless a client with a fast clock has sent records of it.
-        while start < window.to() && (start <= through || seen.peek().is_some()) {
+        let mut points = Vec::with_capacity(steps.len());
+        for step in steps {
+            let start = step.from();
+            // A step that has not begun is left out, unless a client with a fast clock has sent records of it.
+            if start > through && seen.peek().is_none() {
+                break;
+            }
             let counters = seen.next_if(|point| point.start == start).map_or(&nothing, |point| &point.counters);
-            let seconds = Window::step(start, step).elapsed_seconds(through);
-            points.push(Point { start, figures: Figures::of(counters, seconds) });
-            start += step.length();
+            points.push(Point { start, figures: Figures::of(counters, step.elapsed_seconds(through)) });
         }
         Ok(SeriesAnswer {
             endpoint: Named::new(query.id, &found.endpoint),
             window: window.into(),
+            tz: query.zone.name(),
             step: step.name(),
             data_through: through,
             percentile_error: PERCENTILE_ERROR,

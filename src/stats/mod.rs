@@ -20,7 +20,7 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-pub use daily::{DailyAnswer, DailyAnswerRow, DailyQuery};
+pub use daily::{DailyAnswer, DailyAnswerRow, DailyQuery, DayRead};
 pub use endpoint::{
     EndpointAnswer, EndpointQuery, Point, RawRow, RequestsAnswer, RequestsQuery, SeriesAnswer, SeriesQuery,
 };
@@ -30,7 +30,7 @@ pub use question::{Answered, Question};
 pub use ranking::{Previous, RankedRow, RankingAnswer, RankingQuery, Total};
 
 use crate::cache::{Cache, Lifetime};
-use crate::domain::{Clock, Endpoint, EndpointId, Freshness, InvalidWindow, Window};
+use crate::domain::{Clock, Endpoint, EndpointId, Freshness, InvalidWindow, OffTheHour, Window};
 use crate::store::{Store, StoreError};
 
 /// The form of an answer.
@@ -118,6 +118,9 @@ pub enum StatsError {
     /// The window is none.
     #[error("the window {0}")]
     InvalidWindow(#[from] InvalidWindow),
+    /// Days were asked for that cannot be made of whole hours.
+    #[error(transparent)]
+    OffTheHour(#[from] OffTheHour),
     /// Steps shorter than an hour were asked for from a time for which only hours are kept.
     #[error("minutes are kept from {0} on")]
     FinerThanKept(DateTime<Utc>),

@@ -9,7 +9,7 @@ use utoipa::openapi::{Object, ObjectBuilder, Type};
 
 use super::figures::{Figures, rounded};
 use super::{CacheState, Named, Stats, StatsError, WindowRead, csv};
-use crate::domain::{Counters, Endpoint, EndpointId, Order, PERCENTILE_ERROR, Window, WindowRequest};
+use crate::domain::{Counters, Endpoint, EndpointId, Order, PERCENTILE_ERROR, Window, WindowRequest, Zone};
 use crate::store::{EndpointFilter, Source, WindowTotals};
 
 /// A ranking asked for.
@@ -19,6 +19,8 @@ pub struct RankingQuery {
     pub by: Order,
     /// The time.
     pub window: WindowRequest,
+    /// The zone whose days the time was told in.
+    pub zone: Zone,
     /// Rows at most.
     pub limit: u32,
     /// The endpoints.
@@ -37,6 +39,9 @@ pub struct RankingAnswer {
     pub by: &'static str,
     /// The window, as it was read.
     pub window: WindowRead,
+    /// The time zone whose days were asked for.
+    #[schema(examples("Europe/Berlin"))]
+    pub tz: &'static str,
     /// The window compared with, if asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_window: Option<WindowRead>,
@@ -111,6 +116,8 @@ impl Stats {
     pub async fn ranking(&self, query: &RankingQuery, source: Source) -> Result<RankingAnswer, StatsError> {
         let now = self.now();
         let window = query.window.at(now)?;
+        // Whether a zone has days here is a matter of the time asked about, not of how it was written.
+        query.zone.days(window)?;
         let windows: Vec<Window> =
             std::iter::once(window).chain(query.compare_previous.then(|| window.previous(now))).collect();
         let totals = self.store.endpoint_totals(&windows, &query.filter, source).await?;
@@ -165,6 +172,7 @@ fn answer(
     RankingAnswer {
         by: query.by.name(),
         window,
+        tz: query.zone.name(),
         previous_window,
         data_through: through,
         percentile_error: PERCENTILE_ERROR,
@@ -232,6 +240,7 @@ mod tests {
         RankingQuery {
             by,
             window: WindowRequest::Last("1h".parse().unwrap()),
+            zone: Zone::UTC,
             limit: 10,
             filter: EndpointFilter::default(),
             min_requests: 0,

@@ -5,7 +5,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::{ANSWER, Dated, Source, Store, StoreError, rows, sql, within};
-use crate::domain::{Counters, Endpoint, EndpointId, Method, Service, Step, Window, elapsed_seconds};
+use crate::domain::{Counters, Day, Days, Endpoint, EndpointId, Method, Service, Step, Window, elapsed_seconds};
 
 /// Which endpoints a question is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -100,7 +100,7 @@ pub struct RawRequest {
     pub trace_id: Option<String>,
 }
 
-/// Rows of the daily view and what it does not say yet.
+/// Days, a row an endpoint.
 #[derive(Debug)]
 pub struct Daily {
     /// Newest day first, busiest endpoint first.
@@ -110,8 +110,8 @@ pub struct Daily {
 /// One endpoint's day.
 #[derive(Debug)]
 pub struct DailyRow {
-    /// UTC day.
-    pub day: NaiveDate,
+    /// The day.
+    pub day: Day,
     /// Number of the endpoint.
     pub id: EndpointId,
     /// The endpoint.
@@ -139,22 +139,30 @@ impl Store {
         Ok(found.try_map(|found| totals(&found))?)
     }
 
-    /// The counters of the endpoints picked by UTC day, `[from, to)`; at most `limit` rows.
+    /// The counters of the endpoints picked by day; at most `limit` rows. Days of UTC come from the daily view where it
+    /// speaks, those of another zone from the hours.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn daily(
         &self,
-        from: NaiveDate,
-        to: NaiveDate,
+        days: &Days,
         filter: &EndpointFilter,
         limit: u32,
         source: Source,
     ) -> Result<Dated<Daily>, StoreError> {
-        let query = || filtered(sqlx::query(sql::DAILY.sql).bind(from).bind(to), filter).bind(i64::from(limit));
+        let (of_utc, window) = (days.are_of_utc(), days.window());
+        let query = || {
+            let query = if of_utc {
+                sqlx::query(sql::DAILY.sql).bind(window.from().date_naive()).bind(window.to().date_naive())
+            } else {
+                sqlx::query(sql::DAILY_OF_ZONE.sql).bind(days.bounds())
+            };
+            filtered(query, filter).bind(i64::from(limit))
+        };
         let day = |row: &PgRow| {
             Ok(DailyRow {
-                day: row.try_get("day")?,
+                day: if of_utc { day_on(days, row)? } else { numbered_day(days, row)? },
                 id: EndpointId(row.try_get("endpoint_id")?),
                 endpoint: rows::endpoint(row)?,
                 counters: rows::counters(row)?,
@@ -179,6 +187,21 @@ impl Store {
     ) -> Result<Dated<Option<Series>>, StoreError> {
         let statement = if step < Step::Hour { sql::SERIES_MINUTES } else { sql::SERIES_HOURS };
         let query = || sqlx::query(statement.sql).bind(id.0).bind(window.from()).bind(window.to()).bind(step.length());
+        let found = self.fetch_all(source, query, names_an_endpoint).await?;
+        Ok(found.try_map(|found| series(&found))?)
+    }
+
+    /// One endpoint by `days`, from the hours; `None` if there is no such endpoint.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn series_of_days(
+        &self,
+        id: EndpointId,
+        days: &Days,
+        source: Source,
+    ) -> Result<Dated<Option<Series>>, StoreError> {
+        let query = || sqlx::query(sql::SERIES_OF_DAYS.sql).bind(id.0).bind(days.bounds());
         let found = self.fetch_all(source, query, names_an_endpoint).await?;
         Ok(found.try_map(|found| series(&found))?)
     }
@@ -228,6 +251,19 @@ impl Store {
 
 fn names_an_endpoint(found: &[PgRow]) -> bool {
     found.first().is_some_and(|row| row.try_get::<Option<i32>, _>("endpoint_id").is_ok_and(|id| id.is_some()))
+}
+
+/// The day whose date a row says.
+fn day_on(days: &Days, row: &PgRow) -> Result<Day, sqlx::Error> {
+    let date: NaiveDate = row.try_get("day")?;
+    days.on(date).copied().ok_or_else(|| sqlx::Error::Decode(format!("{date} was not asked for").into()))
+}
+
+/// The day whose number a row says.
+fn numbered_day(days: &Days, row: &PgRow) -> Result<Day, sqlx::Error> {
+    let number: i64 = row.try_get("ordinal")?;
+    let day = usize::try_from(number).ok().and_then(|number| days.numbered(number)).copied();
+    day.ok_or_else(|| sqlx::Error::Decode(format!("day {number} was not asked for").into()))
 }
 
 fn totals(found: &[PgRow]) -> Result<Vec<WindowTotals>, sqlx::Error> {

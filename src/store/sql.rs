@@ -26,6 +26,8 @@ pub(super) const COPY_REQUESTS: Statement =
 pub(super) const CREATE_API_KEY: Statement =
     Statement { file: "create_api_key.sql", sql: include_str!("../../sql/create_api_key.sql") };
 pub(super) const DAILY: Statement = Statement { file: "daily.sql", sql: include_str!("../../sql/daily.sql") };
+pub(super) const DAILY_OF_ZONE: Statement =
+    Statement { file: "daily_of_zone.sql", sql: include_str!("../../sql/daily_of_zone.sql") };
 pub(super) const DAYS_WITHOUT_BTREE: Statement =
     Statement { file: "days_without_btree.sql", sql: include_str!("../../sql/days_without_btree.sql") };
 pub(super) const ENDPOINTS_OF_SERVICE: Statement =
@@ -77,6 +79,8 @@ pub(super) const SERIES_HOURS: Statement =
     Statement { file: "series_hours.sql", sql: include_str!("../../sql/series_hours.sql") };
 pub(super) const SERIES_MINUTES: Statement =
     Statement { file: "series_minutes.sql", sql: include_str!("../../sql/series_minutes.sql") };
+pub(super) const SERIES_OF_DAYS: Statement =
+    Statement { file: "series_of_days.sql", sql: include_str!("../../sql/series_of_days.sql") };
 pub(super) const SERVICES: Statement = Statement { file: "services.sql", sql: include_str!("../../sql/services.sql") };
 pub(super) const SETTLE_DEAD_RUNS: Statement =
     Statement { file: "settle_dead_runs.sql", sql: include_str!("../../sql/settle_dead_runs.sql") };
@@ -107,6 +111,7 @@ pub const ALL: &[Statement] = &[
     COPY_REQUESTS,
     CREATE_API_KEY,
     DAILY,
+    DAILY_OF_ZONE,
     DAYS_WITHOUT_BTREE,
     ENDPOINTS_OF_SERVICE,
     ENDPOINT_TOTALS,
@@ -134,6 +139,7 @@ pub const ALL: &[Statement] = &[
     REVOKE_API_KEY,
     SERIES_HOURS,
     SERIES_MINUTES,
+    SERIES_OF_DAYS,
     SERVICES,
     SETTLE_DEAD_RUNS,
     TABLES_CHANGED,

@@ -50,7 +50,8 @@ const MAP: [(&str, &[&str]); 15] = [
 ];
 
 /// Crates that only these modules may name. A name that ends in `_` stands for all that begin with it.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 9] = [
+    ("chrono_tz", &["domain"]),
     ("sqlx", &["store"]),
     ("tokio_postgres", &["store"]),
     ("tokio_postgres_", &["store"]),

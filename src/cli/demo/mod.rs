@@ -25,7 +25,7 @@ use super::{stop_on_signal, table};
 use crate::app::{AppConfig, Application};
 use crate::cache::CacheConfig;
 use crate::config::DataOptions;
-use crate::domain::{Clock, Fingerprint, Order, RecordFields, Target, Timestamp, WindowRequest};
+use crate::domain::{Clock, Fingerprint, Order, RecordFields, Target, Timestamp, WindowRequest, Zone};
 use crate::embedded::{Durability, EmbeddedPostgres, Options};
 use crate::http::TimeOuts;
 use crate::ingest::{IdempotencyKey, Ingest, IngestError, Parsed};
@@ -113,6 +113,7 @@ impl DemoCommand {
             let query = RankingQuery {
                 by: Order::P95,
                 window: WindowRequest::Last("30d".parse()?),
+                zone: Zone::UTC,
                 limit: 10,
                 filter: EndpointFilter::default(),
                 min_requests: 0,

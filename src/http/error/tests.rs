@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use actix_web::body::MessageBody as _;
 use serde_json::Value;
 
+use crate::domain::Zone;
+
 /// What only the service's dependencies, or its insides, would say.
 const INSIDE: [&str; 14] = [
     "sqlx",
@@ -23,6 +25,12 @@ const INSIDE: [&str; 14] = [
     ".rs",
     "/src",
 ];
+
+fn off_the_hour() -> OffTheHour {
+    let zone: Zone = "Asia/Kolkata".parse().unwrap();
+    let day = "2026-11-21".parse().unwrap();
+    OffTheHour { zone, day, begins: zone.start_of(day) }
+}
 
 /// Every error with the status, the code and the seconds of `Retry-After` that clients were promised.
 fn promised() -> Vec<(ApiError, u16, &'static str, Option<&'static str>)> {
@@ -54,6 +62,7 @@ fn promised() -> Vec<(ApiError, u16, &'static str, Option<&'static str>)> {
         (ApiError::NoSuchEndpoint, 404, "endpoint-not-found", None),
         (ApiError::MethodNotAllowed { allow: "GET, HEAD" }, 405, "method-not-allowed", None),
         (ApiError::FinerThanKept { since: "2026-11-19T10:00:00Z".to_owned() }, 422, "finer-than-kept", None),
+        (ApiError::OffTheHour(off_the_hour()), 422, "time-zone-off-the-hour", None),
         (ApiError::Unavailable, 503, "database-unavailable", Some("2")),
         (ApiError::StorageFull, 503, "storage-full", Some("60")),
         (ApiError::TimedOut, 503, "timed-out", Some("2")),

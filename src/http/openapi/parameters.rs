@@ -8,7 +8,7 @@ use utoipa::openapi::{ObjectBuilder, Required, Type};
 use super::super::params::{FORMATS, Limit, ROUTE_PART_MAX_BYTES};
 use super::super::questions::{DAILY_ROWS, DAILY_WINDOW, RAW_ORDERS, RAW_REQUESTS, RAW_WINDOW, TOP_ROWS, USUAL_WINDOW};
 use super::super::records::KEY_MAX_BYTES;
-use crate::domain::{Order, Step};
+use crate::domain::{Order, Step, Zone};
 
 /// Of `GET /api/v1/endpoints/top`.
 pub(in crate::http) struct Top;
@@ -18,7 +18,8 @@ impl IntoParams for Top {
         let by = one_of("by", "The column to rank by, the largest value first", &Order::ALL.map(Order::name));
         let min_requests = number("min_requests", "Only endpoints with at least so many requests", 0, u32::MAX, 20);
         let mut all = vec![by.usually("requests")];
-        all.extend(window(USUAL_WINDOW));
+        all.extend(window(USUAL_WINDOW, OF_ZONE));
+        all.push(zone("which `from` and `to` may be told in"));
         all.push(limit("Rows at most", TOP_ROWS));
         all.extend(filter());
         all.push(min_requests.usually(0));
@@ -33,7 +34,7 @@ pub(in crate::http) struct Overview;
 
 impl IntoParams for Overview {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        finished(window(USUAL_WINDOW).into_iter().chain(filter()).collect())
+        finished(window(USUAL_WINDOW, OF_UTC).into_iter().chain(filter()).collect())
     }
 }
 
@@ -42,7 +43,8 @@ pub(in crate::http) struct Daily;
 
 impl IntoParams for Daily {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let mut all: Vec<Described> = window(DAILY_WINDOW).into_iter().chain(filter()).collect();
+        let mut all: Vec<Described> = window(DAILY_WINDOW, OF_ZONE).into_iter().chain(filter()).collect();
+        all.push(zone("that are told, and which `from` and `to` may be told in"));
         all.push(number("endpoint_id", "Only the endpoint with this number", 1, i32::MAX as u32, 1));
         all.push(limit("Rows at most", DAILY_ROWS));
         all.push(format());
@@ -55,7 +57,7 @@ pub(in crate::http) struct Endpoint;
 
 impl IntoParams for Endpoint {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        finished(std::iter::once(id()).chain(window(USUAL_WINDOW)).collect())
+        finished(std::iter::once(id()).chain(window(USUAL_WINDOW, OF_UTC)).collect())
     }
 }
 
@@ -66,7 +68,8 @@ impl IntoParams for Series {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let step = "The width of a step; left out, one that gives the window some hundred steps";
         let step = one_of("step", step, &Step::ALL.map(Step::name)).such_as("1h");
-        finished(std::iter::once(id()).chain(window(USUAL_WINDOW)).chain([step]).collect())
+        let zone = zone("that the steps of `step=1d` are, and which `from` and `to` may be told in");
+        finished(std::iter::once(id()).chain(window(USUAL_WINDOW, OF_ZONE)).chain([step, zone]).collect())
     }
 }
 
@@ -78,7 +81,7 @@ impl IntoParams for Requests {
         let by = one_of("by", "Which requests come first; `failed`: only those answered 5xx", &RAW_ORDERS.map(first));
         let limit = limit("Requests at most", RAW_REQUESTS);
         let by = by.usually(RAW_ORDERS[0].0);
-        finished(std::iter::once(id()).chain(window(RAW_WINDOW)).chain([by, limit]).collect())
+        finished(std::iter::once(id()).chain(window(RAW_WINDOW, OF_UTC)).chain([by, limit]).collect())
     }
 }
 
@@ -157,15 +160,19 @@ fn limit(description: &str, limit: Limit) -> Described {
     number("limit", description, 1, limit.most, limit.default).usually(limit.default)
 }
 
+/// Whose days `from` and `to` may be.
+const OF_UTC: &str = "a UTC day";
+const OF_ZONE: &str = "a day (its beginning in `tz`)";
+
 /// `window`, or `from` and `to`.
-fn window(usual: &str) -> [Described; 3] {
+fn window(usual: &str, day: &str) -> [Described; 3] {
     let mut last = query(
         "window",
         "The time up to now, from `1m` to `400d`: minutes, hours or days. Not together with `from` and `to`",
         usual,
     );
     last.schema = last.schema.pattern(Some("^[0-9]+[mhd]$")).default(Some(json!(usual)));
-    let instant = "RFC 3339 with a time zone, a UTC day, or milliseconds since 1970 UTC";
+    let instant = format!("RFC 3339 with a time zone, {day}, or milliseconds since 1970 UTC");
     let from = query("from", &format!("The first instant: {instant}"), "2026-11-20");
     let to = query(
         "to",
@@ -175,6 +182,14 @@ fn window(usual: &str) -> [Described; 3] {
         "2026-11-21T10:00:00Z",
     );
     [last, from, to]
+}
+
+/// `tz`.
+fn zone(whose: &str) -> Described {
+    let zone = format!(
+        "The time zone of the days {whose}: a name of the IANA database. Its days in the window must begin on a full hour of UTC"
+    );
+    query("tz", &zone, "Europe/Berlin").usually(Zone::UTC.name())
 }
 
 /// `service`, `method`, `route`.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
+use chrono::NaiveDate;
 use serde_json::json;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::HeaderBuilder;
@@ -15,7 +16,7 @@ use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::super::error::ApiError;
 use super::super::listen::TimeOuts;
-use crate::domain::Scope;
+use crate::domain::{OffTheHour, Scope, Zone};
 use crate::ingest::{IngestAnswer, InvalidBody, Record};
 
 type All = BTreeMap<String, RefOr<Response>>;
@@ -38,7 +39,8 @@ impl<T: ToSchema> IntoResponses for Table<T> {
             "A header and the rows (RFC 4180), with the fields of `rows` as columns; null is empty. A text that a \
              spreadsheet would run as a formula has a `'` in front.",
         ));
-        answers(good::<T>().content("text/csv", ContentBuilder::new().schema(Some(rows)).build()), &read())
+        let good = good::<T>().content("text/csv", ContentBuilder::new().schema(Some(rows)).build());
+        answers(good, &read().into_iter().chain(off_the_hour()).collect::<Vec<_>>())
     }
 }
 
@@ -57,7 +59,7 @@ pub(in crate::http) struct OfSeries<T>(PhantomData<T>);
 impl<T: ToSchema> IntoResponses for OfSeries<T> {
     fn responses() -> All {
         let finer = ApiError::FinerThanKept { since: "2026-11-19T10:00:00Z".to_owned() };
-        answers(good::<T>(), &of_endpoint([finer]))
+        answers(good::<T>(), &of_endpoint(off_the_hour().into_iter().chain([finer])))
     }
 }
 
@@ -162,6 +164,13 @@ fn read() -> Vec<ApiError> {
         ApiError::TimedOut,
         ApiError::Internal,
     ]
+}
+
+/// What may go wrong with days of a time zone.
+fn off_the_hour() -> Option<ApiError> {
+    // Both are there, see the test below.
+    let (zone, day) = ("Asia/Kolkata".parse::<Zone>().ok()?, NaiveDate::from_ymd_opt(2026, 11, 21)?);
+    Some(ApiError::OffTheHour(OffTheHour { zone, day, begins: zone.start_of(day) }))
 }
 
 /// What may go wrong with a question about one endpoint.
@@ -314,6 +323,11 @@ fn problem() -> Ref {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_example_of_a_time_zone_off_the_hour_is_there() {
+        assert!(super::off_the_hour().is_some_and(|error| error.told().code == "time-zone-off-the-hour"));
+    }
+
     /// Every kind of error is described somewhere above, but for the two that no operation gives.
     #[test]
     fn no_error_is_left_out() {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Story;
 use super::expected::{Name, Record, ceil, figures_agree, floor};
+use crate::harness::at;
 
 type Checked = Result<(), String>;
 
@@ -86,11 +87,16 @@ async fn top(story: &mut Story) -> Checked {
     let part = ["", "ITEMS", "buy"][story.random.random_range(0..3)];
     let min_requests = [0, 0, 3][story.random.random_range(0..3)];
     let compare = story.random.random_bool(0.3);
+    // Some windows are days of a zone, and written as such.
+    let (tz, zone) = a_zone(story);
+    let as_days = story.random.random_bool(0.3);
+    let (from, to) = if as_days { whole_days(from, to, zone) } else { (from, to) };
+    let told = |instant| if as_days { day_of(instant, zone).to_string() } else { text(instant) };
 
     let mut path = format!(
-        "/api/v1/endpoints/top?by={by}&from={}&to={}&limit={limit}&min_requests={min_requests}",
-        text(from),
-        text(to)
+        "/api/v1/endpoints/top?by={by}&from={}&to={}&limit={limit}&min_requests={min_requests}{tz}",
+        told(from),
+        told(to)
     );
     for (name, value) in [("service", service), ("route", part), ("compare", if compare { "previous" } else { "" })] {
         if !value.is_empty() {
@@ -190,15 +196,57 @@ async fn overview(story: &mut Story) -> Checked {
     Ok(())
 }
 
+/// A parameter `tz`, and how many hours its zone is ahead before the last Sunday of October, in Europe, or the first of
+/// November, in America, and from then on. Not from the rules that the service goes by: there is only this change in a run.
+fn a_zone(story: &mut Story) -> (&'static str, Zone) {
+    let (berlin, new_york) = (at("2026-10-25T01:00:00Z"), at("2026-11-01T06:00:00Z"));
+    let zones = [
+        ("", Zone { before: 0, change: berlin, after: 0 }),
+        ("&tz=UTC", Zone { before: 0, change: berlin, after: 0 }),
+        ("&tz=Europe/London", Zone { before: 1, change: berlin, after: 0 }),
+        ("&tz=Europe/Berlin", Zone { before: 2, change: berlin, after: 1 }),
+        ("&tz=America/New_York", Zone { before: -4, change: new_york, after: -5 }),
+        ("&tz=Asia/Tokyo", Zone { before: 9, change: berlin, after: 9 }),
+    ];
+    zones[story.random.random_range(0..zones.len())]
+}
+
+#[derive(Clone, Copy)]
+struct Zone {
+    before: i64,
+    change: DateTime<Utc>,
+    after: i64,
+}
+
+/// The day in whose hours there an instant lies.
+fn day_of(instant: DateTime<Utc>, zone: Zone) -> NaiveDate {
+    let hours = if instant < zone.change { zone.before } else { zone.after };
+    (instant + TimeDelta::hours(hours)).date_naive()
+}
+
+/// A window widened to whole days there, by walking from hour to hour.
+fn whole_days(from: DateTime<Utc>, to: DateTime<Utc>, zone: Zone) -> (DateTime<Utc>, DateTime<Utc>) {
+    let hour = TimeDelta::hours(1);
+    let (mut start, mut end) = (floor(from, 60), ceil(to, 60));
+    while day_of(start - hour, zone) == day_of(start, zone) {
+        start -= hour;
+    }
+    while day_of(end - hour, zone) == day_of(end, zone) {
+        end += hour;
+    }
+    (start, end)
+}
+
 async fn daily(story: &mut Story) -> Checked {
     let (from, to) = window(story);
-    let path = format!("/api/v1/daily?from={}&to={}&limit=10000", text(from), text(to));
+    let (tz, zone) = a_zone(story);
+    let path = format!("/api/v1/daily?from={}&to={}&limit=10000{tz}", text(from), text(to));
     let answer = story.app.get(&path).await;
-    let (from, to) = (floor(from, 24 * 60), ceil(to, 24 * 60));
+    let (from, to) = whole_days(from, to, zone);
     window_agrees(&answer, (from, to)).map_err(|why| format!("{path}: {why}"))?;
     let mut days: BTreeMap<(NaiveDate, Name), Vec<&Record>> = BTreeMap::new();
     for record in story.model.records.iter().filter(|record| record.at >= from && record.at < to) {
-        days.entry((record.at.date_naive(), record.name())).or_default().push(record);
+        days.entry((day_of(record.at, zone), record.name())).or_default().push(record);
     }
     let rows = answer["rows"].as_array().unwrap();
     if rows.len() != days.len() {
@@ -261,22 +309,25 @@ async fn series(story: &mut Story, found: &Found) -> Checked {
     } else {
         window(story)
     };
-    let path = format!("/api/v1/endpoints/{}/series?step={step}&from={}&to={}", found.id, text(from), text(to));
+    let (tz, zone) = a_zone(story);
+    let path = format!("/api/v1/endpoints/{}/series?step={step}&from={}&to={}{tz}", found.id, text(from), text(to));
     let answer = story.app.get(&path).await;
-    let (from, to) = (floor(from, minutes), ceil(to, minutes));
+    let of_days = step == "1d";
+    let (from, to) = if of_days { whole_days(from, to, zone) } else { (floor(from, minutes), ceil(to, minutes)) };
     window_agrees(&answer, (from, to)).map_err(|why| format!("{path}: {why}"))?;
     let points = answer["points"].as_array().unwrap();
-    let mut counted = 0;
+    let (mut counted, mut start) = (0, from);
     for (index, point) in points.iter().enumerate() {
-        let start = from + TimeDelta::minutes(minutes * index as i64);
         if instant(&point["start"]) != start {
             return Err(format!("{path}: point {index} begins at {}", point["start"]));
         }
-        let end = start + TimeDelta::minutes(minutes);
+        let within = start + TimeDelta::minutes(1);
+        let end = if of_days { whole_days(start, within, zone).1 } else { start + TimeDelta::minutes(minutes) };
         let records = story.model.by_endpoint(start, end, |record| record.name() == found.name);
         let records = records.into_values().next().unwrap_or_default();
         counted += records.len();
         figures_agree(point, &records).map_err(|why| format!("{path}: {start}: {why}"))?;
+        start = end;
     }
     let all: usize = story
         .model

@@ -88,6 +88,12 @@ async fn every_operation_answers_as_described() {
             "/api/v1/endpoints/1/series?from=2026-01-01&to=2026-01-02&step=1m",
             "422 finer-than-kept",
         ),
+        ("/api/v1/endpoints/top", "/api/v1/endpoints/top?tz=Europe/Berlin&format=json", "200"),
+        ("/api/v1/daily", "/api/v1/daily?tz=Europe/Berlin", "200"),
+        ("/api/v1/endpoints/{id}/series", "/api/v1/endpoints/1/series?tz=Europe/Berlin&step=1d", "200"),
+        ("/api/v1/endpoints/top", "/api/v1/endpoints/top?tz=Asia/Kolkata", "422 time-zone-off-the-hour"),
+        ("/api/v1/daily", "/api/v1/daily?tz=Asia/Kolkata", "422 time-zone-off-the-hour"),
+        ("/api/v1/endpoints/{id}/series", "/api/v1/endpoints/1/series?tz=Asia/Kolkata", "422 time-zone-off-the-hour"),
         ("/docs/{file}", "/docs/nothing", "404 not-found"),
     ] {
         assert_eq!(as_described(&document, &find(path), ask(&app, asked).await).await, said, "{asked}");

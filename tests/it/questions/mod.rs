@@ -6,6 +6,7 @@
 //! | `stages` | the same figures whether data lies in deltas, minutes, hours, the view, or a stale day of it |
 //! | `endpoint` | one endpoint: figures, series, raw requests |
 //! | `overview` | totals by service, and days |
+//! | `zones` | days of a time zone: over changes of clocks, at every stage, and off the full hour |
 //! | `manners` | HEAD, 304, 404, 405, `Cache-Control` |
 //! | `snapshot` | totals while ingest, fold and refresh go on |
 
@@ -15,6 +16,7 @@ mod overview;
 mod ranking;
 mod snapshot;
 mod stages;
+mod zones;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
