@@ -8,8 +8,8 @@ WITH wanted AS (
     SELECT CASE
         -- Slots of schedules are whole seconds, so what is asked for by hand takes none of them.
         WHEN $3 THEN GREATEST(
-            $2,
-            date_trunc('second', $2) + interval '1 microsecond',
+            $2::timestamptz,
+            date_trunc('second', $2::timestamptz) + interval '1 microsecond',
             (SELECT MAX(slot) + interval '1 microsecond' FROM job_runs WHERE job = $1 AND by_hand)
         )
         ELSE COALESCE(

@@ -13,7 +13,8 @@ WITH picked AS (
       AND ($5::integer IS NULL OR id = $5)
 ),
 days AS (
-    SELECT opened.ordinal, opened.instant AS day_from, ($1::timestamptz[])[opened.ordinal + 1] AS day_to
+    -- Before hours_since there is nothing, also where retention has not come to delete it yet.
+    SELECT opened.ordinal, GREATEST(opened.instant, (SELECT hours_since FROM rollup_state)) AS day_from, ($1::timestamptz[])[opened.ordinal + 1] AS day_to
     FROM unnest($1::timestamptz[]) WITH ORDINALITY AS opened (instant, ordinal)
     WHERE opened.ordinal < cardinality($1::timestamptz[])
 ),
@@ -33,7 +34,8 @@ unfolded AS MATERIALIZED (
         SUM(deltas.latency_histogram) AS latency_histogram
     FROM picked
     JOIN rollup_deltas AS deltas ON deltas.endpoint_id = picked.id
-    WHERE deltas.bucket >= ($1::timestamptz[])[1] AND deltas.bucket < ($1::timestamptz[])[cardinality($1::timestamptz[])]
+    WHERE deltas.bucket >= GREATEST(($1::timestamptz[])[1], (SELECT hours_since FROM rollup_state))
+      AND deltas.bucket < ($1::timestamptz[])[cardinality($1::timestamptz[])]
     GROUP BY 1, 2
 )
 SELECT newest.ordinal, found.*

@@ -31,6 +31,8 @@ days AS (
         MAX(parts.max_response_time_us) AS max_response_time_us,
         SUM(parts.latency_histogram) AS latency_histogram
     FROM parts
+    -- Before it there is nothing, also where retention has not come to delete it yet.
+    WHERE parts.bucket >= (SELECT hours_since FROM rollup_state)
     GROUP BY step
 )
 SELECT
