@@ -5,7 +5,7 @@
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fuzz-api
+.PHONY: help demo test check fuzz-api measure-jobs
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -22,6 +22,10 @@ test: ## Run all tests, on a real Postgres and a real Redis
 fuzz-api: ## Hold the API to its description with made-up requests (schemathesis, from PyPI; some 2 minutes)
 	@scripts/setup postgres python
 	scripts/fuzz-api
+
+measure-jobs: ## Measure maintenance on 2.6 billion requests in the rollups, and hold it to its goals (some 2 minutes)
+	@scripts/setup postgres
+	MEASURE_ALONE=1 cargo test --locked --test it -- jobs::measured --nocapture --test-threads=1
 
 check: ## Formatting, lints and documentation, as CI does
 	@scripts/setup

@@ -31,7 +31,7 @@ async fn postgres() -> &'static Postgres {
             let (url, server) = match std::env::var("TEST_DATABASE_URL") {
                 Ok(url) => (url, None),
                 Err(_) => {
-                    let server = start_postgres("postgres", 300).await;
+                    let server = start_postgres("postgres", 300, Durability::Throwaway, &[]).await;
                     (server.url().to_owned(), Some(server))
                 }
             };
@@ -43,19 +43,20 @@ async fn postgres() -> &'static Postgres {
 }
 
 /// A private Postgres in a folder whose name begins so.
-pub(super) async fn start_postgres(name: &str, max_connections: u16) -> EmbeddedPostgres {
+pub async fn start_postgres(
+    name: &str,
+    max_connections: u16,
+    durability: Durability,
+    settings: &[(&str, &str)],
+) -> EmbeddedPostgres {
+    let usual = [("shared_buffers", "64MB"), ("shared_preload_libraries", "pg_stat_statements")];
+    let settings: Vec<_> =
+        usual.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     // The same folder from run to run, so that a start takes no time; another one where two runs meet.
     let folders = (0..8).map(|n| folder.join(format!("{name}-{n}")));
     for data_dir in folders {
-        let options = Options {
-            data_dir,
-            durability: Durability::Throwaway,
-            max_connections,
-            settings: [("shared_buffers", "64MB"), ("shared_preload_libraries", "pg_stat_statements")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .to_vec(),
-        };
+        let options = Options { data_dir, durability, max_connections, settings: settings.clone() };
         match EmbeddedPostgres::start(options).await {
             Err(EmbeddedError::AlreadyRunning(_)) => {}
             started => return started.expect("a private Postgres starts"),

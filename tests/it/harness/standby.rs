@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use endpoint_stats::embedded::EmbeddedPostgres;
+use endpoint_stats::embedded::{Durability, EmbeddedPostgres};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use super::servers::{Database, connect, free_port, sibling, start_postgres};
@@ -47,7 +47,7 @@ pub async fn pair() -> MutexGuard<'static, Pair> {
 
 impl Pair {
     async fn start() -> Self {
-        let primary = start_postgres("primary", MAX_CONNECTIONS).await;
+        let primary = start_postgres("primary", MAX_CONNECTIONS, Durability::Throwaway, &[]).await;
         // The command line of the server begins with the whole path of its program.
         let command_line = std::fs::read_to_string(primary.data_dir().join("postmaster.opts")).unwrap();
         let programs = Path::new(command_line.split(' ').next().unwrap()).parent().unwrap().to_owned();
