@@ -16,9 +16,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
-use tracing::Level;
-use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::layer;
+use tracing_subscriber::fmt::writer::MakeWriterExt as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
@@ -122,11 +121,14 @@ fn log_to_stdout(level: &str) {
 /// Log events to files, a line of JSON each. Stdout still has those of the module `told`, so that whoever started the service
 /// sees where it listens, and where to look for the rest.
 fn log_to_files(level: &str, files: &LogFiles, told: &'static str) {
-    let to_files = layer().json().flatten_event(true).with_writer(files.writer()).with_filter(chosen(level));
+    let to_files = layer().json().flatten_event(true).with_writer(files.writer());
+    // Chosen by the writer, not by a filter of the layer: such filters lose an event now and then where, as in actix, it is
+    // only asked whether another would be logged.
+    let stdout = std::io::stdout.with_filter(move |event| event.target() == told);
+    let to_stdout = layer().with_writer(stdout);
     let to_stdout =
-        if std::io::stdout().is_terminal() { layer().boxed() } else { layer().json().flatten_event(true).boxed() };
-    let told = filter_fn(move |event| event.target() == told && *event.level() <= Level::INFO);
-    tracing_subscriber::registry().with(to_files).with(to_stdout.with_filter(told)).init();
+        if std::io::stdout().is_terminal() { to_stdout.boxed() } else { to_stdout.json().flatten_event(true).boxed() };
+    tracing_subscriber::registry().with(to_stdout).with(to_files).with(chosen(level)).init();
 }
 
 fn chosen(level: &str) -> EnvFilter {

@@ -51,8 +51,7 @@ fn todays_names() -> [String; 2] {
 async fn the_log_is_in_the_file_of_the_day_to_its_last_line() {
     let (database, dir) = (Database::create().await, tempfile::tempdir().unwrap());
     for run in 1..=5 {
-        let (mut child, address, mut printed) =
-            process::serve_and_log(&database, &[("LOG_DIR", path(&dir)), ("RUST_LOG", "info")]).await;
+        let (mut child, address, mut printed) = process::serve_and_log(&database, &[("LOG_DIR", path(&dir))]).await;
         assert!(http_client().get(format!("{address}/readyz")).send().await.unwrap().status().is_success());
         process::signal("TERM", child.id().unwrap());
         let status = tokio::time::timeout(STOPS_WITHIN, child.wait()).await.expect("stops in time").unwrap();
