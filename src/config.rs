@@ -5,7 +5,7 @@
 mod maintenance;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -292,6 +292,33 @@ pub struct ServeOptions {
     /// Whether the schema is brought up to date first
     #[arg(long, env = "MIGRATE", default_value = "on", value_name = "WHETHER")]
     pub migrate: Switch,
+}
+
+/// Where the log goes.
+#[derive(Args, Clone)]
+pub struct LogOptions {
+    /// Directory for log files, lines of JSON, one file a day (UTC) called endpoint-stats.2026-11-21.log; without it the log
+    /// goes to stdout
+    #[arg(long, env, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
+
+    /// Age up to which log files are kept; 0 for any
+    #[arg(long, env, default_value = "14d", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub log_keep: Duration,
+}
+
+impl LogOptions {
+    /// The directory, if the log is to go into files.
+    #[must_use]
+    pub fn dir(&self) -> Option<&Path> {
+        self.log_dir.as_deref().filter(|dir| !dir.as_os_str().is_empty())
+    }
+
+    /// How long log files are kept; `None`: for ever.
+    #[must_use]
+    pub fn keep(&self) -> Option<TimeDelta> {
+        limited(self.log_keep)
+    }
 }
 
 /// Whether requests need an API key.

@@ -20,13 +20,14 @@
 //! | [`app`] | all of it put together, run, and stopped in the right order |
 //! | [`cli`] | the commands, and what people read in a terminal |
 //! | [`config`] | options as plain data |
+//! | [`logs`] | log files by day, and the removal of old ones |
 //! | [`access_log`] | lines of web servers' logs, for `import` |
 //! | [`embedded`] | a Postgres of one's own, for `demo` and the tests |
 //!
 //! Arrows go one way. Each module uses only what stands to its right:
 //!
 //! ```text
-//! main → cli → app → http → { auth, limits, stats, ingest, jobs } → { store, cache } → domain
+//! main → cli → app → http → { auth, limits, stats, ingest, jobs } → { store, cache, logs } → domain
 //!
 //!        access_log → domain     config: plain data     embedded: stands alone
 //! ```
@@ -69,5 +70,6 @@ pub mod http;
 pub mod ingest;
 pub mod jobs;
 pub mod limits;
+pub mod logs;
 pub mod stats;
 pub mod store;

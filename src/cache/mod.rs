@@ -22,6 +22,7 @@
 //! | `redis` | connections, the budget of time, the breaker |
 //! | `shared` | looking, locking and putting in Redis |
 //! | `turns` | those who want the present state: one answer at a time, and one after it for all who wait |
+//! | `sweep` | removing from Redis what nobody will ask for again |
 //! | `debits` | what clients were admitted, for the rate limits of all replicas |
 //! | `trouble` | whether Postgres is left alone for a moment |
 
@@ -33,6 +34,7 @@ mod key;
 mod lifetimes;
 mod redis;
 mod shared;
+mod sweep;
 mod trouble;
 mod turns;
 
@@ -49,6 +51,7 @@ pub use entry::Entry;
 pub use key::{Key, Namespace};
 pub use lifetimes::{Lifetime, Lifetimes};
 pub use redis::InvalidRedisUrl;
+pub use sweep::{Sweep, SweepError, Swept};
 
 use lifetimes::LAST_KNOWN_FOR;
 use redis::Redis;

@@ -13,8 +13,12 @@ use std::time::{Duration, Instant};
 use deadpool_redis::cluster;
 use deadpool_redis::{Config, Pool, PoolConfig, Runtime, Timeouts};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisFuture, RedisResult, ServerErrorKind, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisFuture, RedisResult, ServerErrorKind,
+    Value,
+};
 
 use super::breaker::{Admission, Breaker, Change};
 
@@ -36,8 +40,15 @@ pub struct InvalidRedisUrl;
 
 /// A Redis.
 pub(super) struct Redis {
+    address: Address,
     pool: Servers,
     breaker: Breaker,
+}
+
+/// Where it is; of a cluster, some of its nodes.
+enum Address {
+    One(String),
+    Cluster(Vec<String>),
 }
 
 enum Servers {
@@ -51,14 +62,37 @@ impl Redis {
         let timeouts = Timeouts { wait: Some(BUDGET), create: Some(CONNECTED_WITHIN), recycle: Some(BUDGET) };
         let pool_config = PoolConfig { max_size: pool_max, timeouts, ..PoolConfig::default() };
         let runtime = Some(Runtime::Tokio1);
-        let pool = if let Some(urls) = cluster_urls(url)? {
-            let config = cluster::Config { pool: Some(pool_config), ..cluster::Config::from_urls(urls) };
-            Servers::Cluster(config.create_pool(runtime).map_err(|_| InvalidRedisUrl)?)
+        let (address, pool) = if let Some(urls) = cluster_urls(url)? {
+            let config = cluster::Config { pool: Some(pool_config), ..cluster::Config::from_urls(urls.clone()) };
+            let pool = config.create_pool(runtime).map_err(|_| InvalidRedisUrl)?;
+            (Address::Cluster(urls), Servers::Cluster(pool))
         } else {
             let config = Config { pool: Some(pool_config), ..Config::from_url(url) };
-            Servers::One(config.create_pool(runtime).map_err(|_| InvalidRedisUrl)?)
+            let pool = config.create_pool(runtime).map_err(|_| InvalidRedisUrl)?;
+            (Address::One(url.to_owned()), Servers::One(pool))
         };
-        Ok(Arc::new(Self { pool, breaker: Breaker::new() }))
+        Ok(Arc::new(Self { address, pool, breaker: Breaker::new() }))
+    }
+
+    /// A connection that nobody else uses, for what may take longer than anybody's answer may wait: each reply may take so
+    /// long. The breaker hears nothing of it.
+    pub(super) async fn dial(&self, answered_within: Duration) -> RedisResult<Connection> {
+        match &self.address {
+            Address::One(url) => {
+                let config = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(CONNECTED_WITHIN))
+                    .set_response_timeout(Some(answered_within));
+                let client = Client::open(url.as_str())?;
+                Ok(Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?))
+            }
+            Address::Cluster(urls) => {
+                let client = ClusterClient::builder(urls.iter().map(String::as_str))
+                    .connection_timeout(CONNECTED_WITHIN)
+                    .response_timeout(answered_within)
+                    .build()?;
+                Ok(Connection::Cluster(Box::new(client.get_async_connection().await?)))
+            }
+        }
     }
 
     /// Opens `connections` at once, so that the first visits find them.
@@ -191,7 +225,7 @@ impl Visit {
 }
 
 /// Whether the server is well and only did not like what it was told.
-fn is_refusal(kind: ErrorKind) -> bool {
+pub(super) fn is_refusal(kind: ErrorKind) -> bool {
     use ServerErrorKind::{ExecAbort, NoPerm, NoScript, ReadOnly, ResponseError};
     match kind {
         ErrorKind::Extension | ErrorKind::UnexpectedReturnType | ErrorKind::Parse => true,

@@ -16,9 +16,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::fmt::writer::MakeWriterExt as _;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::config::DatabaseOptions;
+use crate::logs::LogFiles;
 use crate::store;
 
 /// Which endpoints are the busiest, the slowest, the most failing: exact rankings over an ordinary Postgres
@@ -59,11 +64,7 @@ struct MigrateCommand {
 pub async fn run() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Command::Serve(command) => {
-            // actix tells of each client that speaks no HTTP or goes away as of an error of its own.
-            log_to_stdout("info,actix_server=warn,actix_http=off,refinery_core=warn,tokio_postgres=warn");
-            command.run().await.map(|()| ExitCode::SUCCESS)
-        }
+        Command::Serve(command) => command.run().await.map(|()| ExitCode::SUCCESS),
         Command::Migrate(command) => migrate(command).await.map(|()| ExitCode::SUCCESS),
         Command::Import(command) => command.run().await.map(|()| ExitCode::SUCCESS),
         Command::Top(command) => command.run().await.map(|()| ExitCode::SUCCESS),
@@ -113,13 +114,29 @@ async fn migrate(command: MigrateCommand) -> anyhow::Result<()> {
 
 /// Log events: a line of JSON each, or text for people in a terminal. `RUST_LOG` chooses which.
 fn log_to_stdout(level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    let builder = tracing_subscriber::fmt().with_env_filter(chosen(level));
     if std::io::stdout().is_terminal() { builder.init() } else { builder.json().flatten_event(true).init() }
 }
 
-/// Cancelled by SIGTERM or Ctrl-C; a second one ends the process at once.
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+/// Log events to files, a line of JSON each. Stdout still has those of the module `told`, so that whoever started the service
+/// sees where it listens, and where to look for the rest.
+fn log_to_files(level: &str, files: &LogFiles, told: &'static str) {
+    let to_files = layer().json().flatten_event(true).with_writer(files.writer());
+    // Chosen by the writer, not by a filter of the layer: such filters lose an event now and then where, as in actix, it is
+    // only asked whether another would be logged.
+    let stdout = std::io::stdout.with_filter(move |event| event.target() == told);
+    let to_stdout = layer().with_writer(stdout);
+    let to_stdout =
+        if std::io::stdout().is_terminal() { to_stdout.boxed() } else { to_stdout.json().flatten_event(true).boxed() };
+    tracing_subscriber::registry().with(to_stdout).with(to_files).with(chosen(level)).init();
+}
+
+fn chosen(level: &str) -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level))
+}
+
+/// Cancelled by SIGTERM or Ctrl-C; a second one does what is left to do and ends the process at once.
+fn stop_on_signal(at_once: impl FnOnce() + Send + 'static) -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -129,6 +146,8 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
         next().await;
         told.cancel();
         let code = next().await;
+        tracing::info!("told again to stop, and ends at once");
+        at_once();
         std::process::exit(code);
     });
     Ok(stop)

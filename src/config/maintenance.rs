@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 
-use super::{DataOptions, limited};
-use crate::jobs::{Job, JobsConfig, Keeps, Schedule, Schedules};
+use super::{DataOptions, LogOptions, limited};
+use crate::jobs::{Job, JobsConfig, Keeps, LogKeep, Schedule, Schedules};
 
 /// When jobs are due, and how long is kept what only they see.
 #[derive(Args, Clone)]
@@ -61,11 +61,11 @@ pub struct MaintenanceOptions {
 }
 
 impl MaintenanceOptions {
-    /// What the jobs need, with the retention of `data`.
+    /// What the jobs need, with the retention of `data`; the log files are those of `logs`.
     ///
     /// # Errors
     /// For keys that would be forgotten while clients still try again.
-    pub fn jobs(&self, data: &DataOptions) -> anyhow::Result<JobsConfig> {
+    pub fn jobs(&self, data: &DataOptions, logs: Option<&LogOptions>) -> anyhow::Result<JobsConfig> {
         if !self.retention_keys.is_zero() && self.retention_keys < Duration::from_secs(86_400) {
             bail!(
                 "RETENTION_KEYS must be at least 24h: a batch that is sent again after its key is forgotten counts twice"
@@ -83,8 +83,9 @@ impl MaintenanceOptions {
             Job::Reindex => self.schedule_reindex.clone(),
             Job::Verify => self.schedule_verify.clone(),
         });
+        let logs = logs.and_then(|logs| Some(LogKeep { dir: logs.dir()?.to_owned(), keep: logs.keep() }));
         let keeps =
-            Keeps { idempotency_keys: limited(self.retention_keys), job_runs: limited(self.retention_job_runs) };
+            Keeps { idempotency_keys: limited(self.retention_keys), job_runs: limited(self.retention_job_runs), logs };
         Ok(JobsConfig { schedules, retention: data.retention(), keeps })
     }
 }

@@ -1,6 +1,6 @@
 //! Maintenance: what is done, when, and by which replica.
 //!
-//! Owns: the table of jobs, their schedules, what each does. Uses: `store`, `cache`, `domain`.
+//! Owns: the table of jobs, their schedules, what each does. Uses: `store`, `cache`, `logs`, `domain`.
 //!
 //! Properties:
 //! - A job has no input. It reads from the database what there is to do, so it may run at any time and any number of times,
@@ -25,6 +25,7 @@ mod schedule;
 mod scheduler;
 mod work;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ pub use schedule::{InvalidSchedule, Schedule};
 
 use crate::cache::Cache;
 use crate::domain::Clock;
+use crate::logs;
 use crate::store::{Attempt, Horizons, JobRun, Store, StoreError};
 use run::Pieces;
 
@@ -48,6 +50,9 @@ const SYNCHRONISE_EVERY: Duration = Duration::from_secs(2);
 /// How often the primary is given an instant that read replicas are dated by; so an answer of theirs is about so much older
 /// than it would have to be.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// How often old log files are looked for.
+const LOG_FILES_EVERY: Duration = Duration::from_secs(3_600);
 
 /// How long data is kept; `None`: for ever.
 #[derive(Debug, Clone, Copy)]
@@ -75,17 +80,28 @@ impl Retention {
 }
 
 /// How long the rest is kept; `None`: for ever.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Keeps {
     /// Idempotency keys of clients.
     pub idempotency_keys: Option<TimeDelta>,
     /// Runs of jobs; of each job the last is kept in any case.
     pub job_runs: Option<TimeDelta>,
+    /// Log files of this process, where it writes any.
+    pub logs: Option<LogKeep>,
+}
+
+/// Where a process writes its log files, and how long they are kept.
+#[derive(Debug, Clone)]
+pub struct LogKeep {
+    /// The directory.
+    pub dir: PathBuf,
+    /// `None`: for ever.
+    pub keep: Option<TimeDelta>,
 }
 
 impl Default for Keeps {
     fn default() -> Self {
-        Self { idempotency_keys: Some(TimeDelta::days(7)), job_runs: Some(TimeDelta::days(7)) }
+        Self { idempotency_keys: Some(TimeDelta::days(7)), job_runs: Some(TimeDelta::days(7)), logs: None }
     }
 }
 
@@ -258,7 +274,26 @@ impl Jobs {
         // A look at the state and a beat may be cut off anywhere.
         let looking = stop.run_until_cancelled(self.synchronise_loop());
         let beating = stop.run_until_cancelled(self.beat_loop());
-        tokio::join!(maintenance, by_hand, looking, beating);
+        let tidying = stop.run_until_cancelled(self.log_files_loop());
+        tokio::join!(maintenance, by_hand, looking, beating, tidying);
+    }
+
+    /// Log files are each replica's own, so each looks after its own, whichever runs the job `housekeeping`.
+    async fn log_files_loop(&self) {
+        let mut ticks = every(LOG_FILES_EVERY);
+        while self.config.keeps.logs.is_some() {
+            ticks.tick().await;
+            if let Err(error) = self.remove_old_log_files().await {
+                tracing::warn!(error = %error, "old log files cannot be removed");
+            }
+        }
+    }
+
+    /// Removes the log files of this process that are past their keep. Returns how many.
+    async fn remove_old_log_files(&self) -> std::io::Result<u64> {
+        let Some(LogKeep { dir, keep }) = self.config.keeps.logs.clone() else { return Ok(0) };
+        let now = self.clock.now();
+        tokio::task::spawn_blocking(move || logs::remove_old_log_files(&dir, keep, now)).await?
     }
 
     async fn synchronise_loop(&self) {

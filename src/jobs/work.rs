@@ -39,7 +39,8 @@ impl Jobs {
             Job::Vacuum => self.vacuum(pieces).await,
             Job::Reindex => self.reindex(pieces).await,
             Job::Verify => self.verify(pieces).await,
-            Job::Retention | Job::CacheCleanup | Job::Housekeeping => Ok(()),
+            Job::CacheCleanup => self.sweep_cache(pieces).await,
+            Job::Retention | Job::Housekeeping => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@
 //! | `outages` | Postgres away: the last known answer, marked; old answers while a new one is made |
 //! | `shared` | Redis hung, gone, full, refusing, or a cluster: nobody sees it, nobody waits long |
 //! | `stampede` | a thousand clients on one cold key make one statement |
+//! | `sweep` | what nobody will ask for again is removed from Redis, and nothing else |
 //!
 //! Most questions here are about a closed day: its answer stays in the process and in Redis for longer than a test runs, so
 //! that whether it was found there does not depend on how fast the machine is.
@@ -15,6 +16,7 @@ mod forms;
 mod outages;
 mod shared;
 mod stampede;
+mod sweep;
 
 use std::net::TcpListener;
 use std::sync::Arc;

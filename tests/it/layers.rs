@@ -1,7 +1,7 @@
 //! The map of modules, held against the sources.
 //!
 //! ```text
-//! main → cli → app → http → { auth, limits, stats, ingest, jobs } → { store, cache } → domain
+//! main → cli → app → http → { auth, limits, stats, ingest, jobs } → { store, cache, logs } → domain
 //!                           access_log → domain        config, embedded: see MAP
 //! ```
 //!
@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module and the modules it may use.
-const MAP: [(&str, &[&str]); 15] = [
+const MAP: [(&str, &[&str]); 16] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -29,6 +29,7 @@ const MAP: [(&str, &[&str]); 15] = [
             "ingest",
             "jobs",
             "limits",
+            "logs",
             "stats",
             "store",
         ],
@@ -39,9 +40,10 @@ const MAP: [(&str, &[&str]); 15] = [
     ("limits", &["cache", "domain"]),
     ("stats", &["store", "cache", "domain"]),
     ("ingest", &["store", "cache", "domain"]),
-    ("jobs", &["store", "cache", "domain"]),
+    ("jobs", &["store", "cache", "logs", "domain"]),
     ("store", &["domain"]),
     ("cache", &["domain"]),
+    ("logs", &[]),
     ("access_log", &["domain"]),
     // Plain data: options become the configurations of those who use them.
     ("config", &["ingest", "jobs", "limits", "store", "cache"]),

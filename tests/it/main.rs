@@ -12,6 +12,7 @@
 //! | `keys` | who is let in: scopes, refusals and their time, keys made and revoked while it runs, Postgres away |
 //! | `layers` | each module uses only what stands to its right on the map of `lib.rs` |
 //! | `limits` | how much a client may ask: exact bursts, who is one client, replicas together, Redis away |
+//! | `logs` | the log in files: the last line, a second signal, a full disk, a directory that cannot be written |
 //! | `import` | logs and records go in whole, once, with rejects named by line; also after kills and when a file has grown |
 //! | `openapi` | the description of the API is that of the service: routes, parameters and their bounds, answers field by field |
 //! | `readme` | the README's options and their defaults, commands and links are the program's |
@@ -35,6 +36,7 @@ mod jobs;
 mod keys;
 mod layers;
 mod limits;
+mod logs;
 mod model;
 mod openapi;
 mod questions;

@@ -80,7 +80,7 @@ impl DemoCommand {
         if !self.listen.ip().is_loopback() {
             anyhow::bail!("the demo listens on loopback only, since anyone who reaches it may read and write");
         }
-        let stop = stop_on_signal()?;
+        let stop = stop_on_signal(|| {})?;
         eprintln!("Starting a private Postgres in {} …", self.data_dir.display());
         let mut postgres = EmbeddedPostgres::start(Options {
             data_dir: self.data_dir.clone(),

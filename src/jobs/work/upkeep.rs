@@ -1,8 +1,9 @@
-//! Statistics, dead rows, indexes, and whether the rollups are right.
+//! Statistics, dead rows, indexes, old answers, and whether the rollups are right.
 
 use chrono::Days;
 
 use super::super::run::{JobError, Pieces};
+use crate::cache::SweepError;
 use crate::jobs::Jobs;
 
 /// Differences that are counted: more would say nothing new.
@@ -36,6 +37,18 @@ impl Jobs {
             pieces.next(format!("rebuilding {}", index.name)).await?;
             pieces.session.keep_up(&index).await?;
             pieces.count(1);
+        }
+        Ok(())
+    }
+
+    /// Removes answers from Redis that nobody will ask for again.
+    pub(super) async fn sweep_cache(&self, pieces: &mut Pieces<'_>) -> Result<(), JobError> {
+        let Some(cache) = &self.cache else { return Ok(()) };
+        let away = |error: SweepError| JobError::Failed(error.to_string());
+        let mut sweep = cache.sweep(self.store.generation()).await.map_err(away)?;
+        while let Some(swept) = sweep.piece().await.map_err(away)? {
+            pieces.count(swept.removed - pieces.rows());
+            pieces.next(format!("looked at {} keys", swept.seen)).await?;
         }
         Ok(())
     }

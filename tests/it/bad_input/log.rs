@@ -10,17 +10,32 @@ use tokio::net::TcpStream;
 
 use super::GOOD;
 use crate::harness::{Database, process};
+use crate::logs::lines_of_files;
 
 /// More than any line of the service's own.
 const LINE_MAX_BYTES: usize = 8 * 1_024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn b16_whatever_a_client_sends_a_line_of_the_log_is_one_object() {
+    assert_each_is_one_object(&log_of_bad_requests(&[]).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b16_so_it_is_where_the_log_goes_to_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = log_of_bad_requests(&[("LOG_DIR", dir.path().to_str().unwrap())]).await;
+    assert_eq!(told, Vec::<String>::new(), "stdout says where it listens and no more");
+    assert_each_is_one_object(&lines_of_files(dir.path()));
+}
+
+/// What `serve` prints after it has said where it listens, while clients send what they should not.
+async fn log_of_bad_requests(settings: &[(&str, &str)]) -> Vec<String> {
     let database = Database::create().await;
     let mut service = process::command(&["serve"])
         .env("DATABASE_URL", database.url())
         .env("LISTEN", "127.0.0.1:0")
         .env("RUST_LOG", "debug")
+        .envs(settings.iter().copied())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -86,7 +101,11 @@ async fn b16_whatever_a_client_sends_a_line_of_the_log_is_one_object() {
     reading.await.unwrap();
 
     let log = log.lock().unwrap();
-    for line in &*log {
+    log.clone()
+}
+
+fn assert_each_is_one_object(log: &[String]) {
+    for line in log {
         let beginning = &line[..line.floor_char_boundary(500)];
         let event: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {beginning}"));
         assert!(event["timestamp"].is_string() && event["level"].is_string(), "{beginning}");

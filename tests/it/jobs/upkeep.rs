@@ -2,9 +2,11 @@
 
 use endpoint_stats::jobs::{Begun, Job};
 use endpoint_stats::store::{Ending, Outcome};
+use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{TestApp, record, until};
+use crate::harness::servers::PrivateRedis;
+use crate::harness::{Setup, TestApp, record, until};
 
 /// Runs a job as by hand.
 pub async fn run(app: &TestApp, job: Job) -> Ending {
@@ -130,4 +132,31 @@ async fn a_rollup_that_is_wrong_fails_the_run_by_name_and_no_second_try_follows(
     assert!(error.contains(" differences on 2026-11-20, the first: 2026-11-20T10:00Z shop GET /"), "{error}");
     assert!(error.contains("requests: rollup 2, raw 1 (difference +1)"), "{error}");
     assert_eq!(told.rows, Some(ending.rows));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_answers_go_from_redis_and_with_redis_away_the_run_fails_and_is_tried_again() {
+    let redis = PrivateRedis::start();
+    let app = TestApp::with(Setup { redis_url: Some(redis.url()), ..Setup::default() }).await;
+    let yesterday = "/api/v1/endpoints/top?from=2026-11-20&to=2026-11-21";
+    let keys = async || -> i64 {
+        let client = redis::Client::open(redis.url()).unwrap();
+        redis::cmd("DBSIZE").query_async(&mut client.get_multiplexed_async_connection().await.unwrap()).await.unwrap()
+    };
+    // One answer before a closed day changed, one after it; and what is last known of the question.
+    for route in ["/a", "/b"] {
+        app.accept(&[record("2026-11-20T10:00:00Z", route, 5.0)]).await;
+        app.fold().await;
+        app.jobs.synchronise().await.unwrap();
+        app.request(Method::GET, yesterday).send().await.unwrap();
+    }
+    until("both answers are kept", async || keys().await == 3).await;
+    assert_eq!(succeeds(&app, Job::CacheCleanup).await, 1);
+    assert_eq!(keys().await, 2);
+
+    drop(redis);
+    let ending = run(&app, Job::CacheCleanup).await;
+    assert_eq!(ending.outcome, Outcome::Failed);
+    assert!(ending.error.unwrap().starts_with("Redis cannot be reached"));
+    assert!(ending.retry_at.is_some());
 }
