@@ -1,3 +1,5 @@
 //! Scheduled maintenance: slots, who runs them, and what each job does.
 
+mod api;
+mod commands;
 mod slots;
