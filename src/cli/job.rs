@@ -229,11 +229,8 @@ fn table(jobs: &[JobReport], width: usize) -> String {
 }
 
 fn columns(jobs: &[JobReport]) -> Vec<Column> {
-    let column = |name, left, cell: &dyn Fn(&JobReport) -> String| Column {
-        name,
-        left,
-        cells: jobs.iter().map(cell).collect(),
-    };
+    let column =
+        |name, left, cell: &dyn Fn(&JobReport) -> String| Column { name, left, cells: jobs.iter().map(cell).collect() };
     let of_last = |job: &JobReport, cell: &dyn Fn(&RunReport) -> Option<String>| {
         job.last.as_ref().and_then(cell).unwrap_or_else(|| "–".to_owned())
     };
@@ -310,7 +307,8 @@ mod tests {
             by_hand: false,
             retry_at: retry_at.map(at),
         };
-        let why = "Postgres refused a statement:\n\u{1b}[2Jcanceling statement due to lock timeout on a table of a long name";
+        let why =
+            "Postgres refused a statement:\n\u{1b}[2Jcanceling statement due to lock timeout on a table of a long name";
         vec![
             report(Job::Fold, Some("2026-11-21T10:20:40Z"), Some(run(Outcome::Succeeded, None, None))),
             report(

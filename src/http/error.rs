@@ -450,10 +450,9 @@ impl From<Arc<StatsError>> for ApiError {
 impl From<&StoreError> for ApiError {
     fn from(error: &StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_)
-            | StoreError::Contended
-            | StoreError::KeyHeld
-            | StoreError::CommitUnknown => Self::Unavailable,
+            StoreError::Unavailable(_) | StoreError::Contended | StoreError::KeyHeld | StoreError::CommitUnknown => {
+                Self::Unavailable
+            }
             StoreError::StorageFull(_) => Self::StorageFull,
             StoreError::TimedOut => Self::TimedOut,
             StoreError::Unexpected(_) => Self::Internal,

@@ -119,7 +119,9 @@ fn name() -> Object {
 fn outcome() -> Object {
     ObjectBuilder::new()
         .schema_type(Type::String)
-        .description(Some("How it ended, or that it has not: `interrupted` where its process died or was told to stop."))
+        .description(Some(
+            "How it ended, or that it has not: `interrupted` where its process died or was told to stop.",
+        ))
         .enum_values(Some(Outcome::ALL.map(Outcome::as_str)))
         .build()
 }

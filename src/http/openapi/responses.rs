@@ -8,8 +8,8 @@ use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::{
-    ArrayBuilder, Components, Content, ContentBuilder, ObjectBuilder, OneOfBuilder, Ref, RefOr, Response, Responses, Schema,
-    Type,
+    ArrayBuilder, Components, Content, ContentBuilder, ObjectBuilder, OneOfBuilder, Ref, RefOr, Response, Responses,
+    Schema, Type,
 };
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 

@@ -191,8 +191,7 @@ async fn a_service_that_stops_ends_what_was_begun_by_hand() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_key_of_the_scope_admin_opens_maintenance() {
     let app = TestApp::with(Setup { auth: true, ..Setup::default() }).await;
-    let requests =
-        [(Method::GET, JOBS), (Method::GET, "/api/v1/jobs/fold"), (Method::POST, "/api/v1/jobs/fold/run")];
+    let requests = [(Method::GET, JOBS), (Method::GET, "/api/v1/jobs/fold"), (Method::POST, "/api/v1/jobs/fold/run")];
     for (method, path) in &requests {
         refused(app.request(method.clone(), path).send().await.unwrap(), 401, "unauthorized").await;
     }
@@ -243,7 +242,9 @@ async fn what_is_no_job_and_what_is_no_method_is_refused_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_means_nothing_to_a_run() {
     let app = TestApp::start().await;
-    for (job, body) in [("verify", "{}".to_owned()), ("analyze", "not JSON".to_owned()), ("vacuum", "x".repeat(1 << 20))] {
+    for (job, body) in
+        [("verify", "{}".to_owned()), ("analyze", "not JSON".to_owned()), ("vacuum", "x".repeat(1 << 20))]
+    {
         let request = app.request(Method::POST, &format!("{JOBS}/{job}/run")).body(body);
         assert_eq!(request.send().await.unwrap().status().as_u16(), 202, "{job}");
     }

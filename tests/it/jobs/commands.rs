@@ -108,7 +108,11 @@ async fn what_cannot_be_run_is_said() {
         let refused = run(&empty, what).await;
         assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{what:?}");
     }
-    assert_eq!(empty.number("SELECT count(*) FROM pg_class WHERE relname = 'requests'").await, 0, "nothing is migrated");
+    assert_eq!(
+        empty.number("SELECT count(*) FROM pg_class WHERE relname = 'requests'").await,
+        0,
+        "nothing is migrated"
+    );
     let missing = command(&["job", "list"]).output().await.unwrap();
     assert!(String::from_utf8_lossy(&missing.stderr).contains("DATABASE_URL is missing"));
 }
