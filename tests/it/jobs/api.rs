@@ -1,6 +1,7 @@
 //! Maintenance over HTTP: how it goes, and a job at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use endpoint_stats::domain::{ApiKey, Scope};
@@ -183,6 +184,9 @@ async fn a_service_that_stops_ends_what_was_begun_by_hand() {
     let held = Held::on(&database, "rollup_deltas").await;
     assert_eq!(run(&app, "fold").await.status().as_u16(), 202);
     let stopping = tokio::spawn(app.stop());
+    // A third of what a job may take to end its piece.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!stopping.is_finished(), "it waits");
     held.release().await;
     stopping.await.unwrap();
     assert_eq!(database.number("SELECT count(*) FROM job_runs WHERE outcome = 'succeeded' AND by_hand").await, 1);
