@@ -119,6 +119,7 @@ impl Application {
             http::App {
                 stats: Arc::clone(&stats),
                 ingest: Arc::clone(&ingest),
+                jobs: jobs.clone(),
                 keys: keys.clone(),
                 limits: Arc::new(limits),
                 trusted_proxies: config.trusted_proxies,

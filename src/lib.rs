@@ -15,7 +15,7 @@
 //! | [`stats`] | questions and their answers: ranking, overview, one endpoint, days |
 //! | [`auth`] | who is asking: API keys, checked in memory |
 //! | [`limits`] | how much one client may ask: decided here, counted with the other replicas |
-//! | [`jobs`] | maintenance: fold, refresh, partitions |
+//! | [`jobs`] | maintenance: what is done, when, and each time by one replica |
 //! | [`http`] | the table of routes, bounded bodies, statuses, headers, the description of the API, the pages |
 //! | [`app`] | all of it put together, run, and stopped in the right order |
 //! | [`cli`] | the commands, and what people read in a terminal |
@@ -53,10 +53,14 @@
 //! they may be kept; one middleware of [`http`] says so in the headers. Where Postgres is away, the answer last known is told and
 //! marked.
 //!
-//! **A tick.** [`jobs::Jobs::run`] wakes, tries the advisory lock of its job, and skips if another replica has it. A fold moves
-//! deltas into minutes and hours and notes which closed days changed; a refresh brings the daily view up to date if a day has
-//! closed or changed; the partitions job makes the days ahead and gives closed days their index. A job has no input: it reads
-//! from the database what there is to do, so the next tick is its retry.
+//! **A tick.** One loop in [`jobs::Jobs::run`] looks twice a second which slots are due, a slot being a job and an instant of its
+//! schedule. [`jobs::Jobs::begin`] opens a session of [`store`] that takes the advisory lock of the job, and claims the slot in
+//! `job_runs`; where another replica has the lock, or the slot has been run, there is nothing to do. [`jobs::Run::perform`]
+//! does all its work over that session, piece by piece, and writes down how it ended. A process that dies or is cut off loses the
+//! session, and so the lock: whoever asks next finds the slot unfinished and takes it up before the one after it. A job has
+//! no input; it reads from the database what there is to do. So a run may be cut off anywhere, what failed is tried again,
+//! and of slots that went by while nobody ran the last is made up for. `POST /api/v1/jobs/{name}/run` and `job run` go the same
+//! way with the present instant as the slot; [`jobs::Jobs::report`] tells how all of it goes.
 
 pub mod access_log;
 pub mod app;

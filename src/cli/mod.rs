@@ -1,10 +1,12 @@
 //! The command line: `endpoint-stats <command>`.
 //!
 //! Owns: options, output for people, exit codes (0 well, 1 an error, 2 wrong use; `verify` 1 for a difference, `keys
-//! revoke` 1 where there is no such key). Uses: `app` and what it is made of.
+//! revoke` 1 where there is no such key, `job run` 1 for a job that failed or is running already, 130 and 143 for one that
+//! Ctrl-C or SIGTERM has interrupted). Uses: `app` and what it is made of.
 
 mod demo;
 mod import;
+mod job;
 mod keys;
 mod serve;
 mod table;
@@ -13,6 +15,7 @@ mod verify;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +51,8 @@ enum Command {
     Top(Box<top::TopCommand>),
     /// Compare the rollups with the raw requests; silent where they agree, exit code 1 where they do not
     Verify(verify::VerifyCommand),
+    /// See how maintenance goes, and run a job of it now
+    Job(job::JobCommand),
     /// Make, list and revoke API keys
     Keys(keys::KeysCommand),
     /// Everything at once, with a Postgres of its own and a month of made-up traffic
@@ -69,6 +74,7 @@ pub async fn run() -> ExitCode {
         Command::Import(command) => command.run().await.map(|()| ExitCode::SUCCESS),
         Command::Top(command) => command.run().await.map(|()| ExitCode::SUCCESS),
         Command::Verify(command) => command.run().await,
+        Command::Job(command) => command.run().await,
         Command::Keys(command) => command.run().await,
         Command::Demo(command) => {
             log_to_stdout("warn,actix_http=off");
@@ -137,20 +143,26 @@ fn chosen(level: &str) -> EnvFilter {
 
 /// Cancelled by SIGTERM or Ctrl-C; a second one does what is left to do and ends the process at once.
 fn stop_on_signal(at_once: impl FnOnce() + Send + 'static) -> anyhow::Result<CancellationToken> {
+    Ok(signals(at_once)?.0)
+}
+
+/// The same, and the exit code by which the first of them is told, once it has come.
+fn signals(at_once: impl FnOnce() + Send + 'static) -> anyhow::Result<(CancellationToken, Arc<OnceLock<u8>>)> {
     use tokio::signal::unix::{SignalKind, signal};
-    let stop = CancellationToken::new();
+    let (stop, first) = (CancellationToken::new(), Arc::new(OnceLock::new()));
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let told = stop.clone();
+    let (told, code) = (stop.clone(), Arc::clone(&first));
     tokio::spawn(async move {
         let mut next = async || tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 };
-        next().await;
+        // Set once: nobody else has it to set.
+        let _ = code.set(next().await);
         told.cancel();
         let code = next().await;
         tracing::info!("told again to stop, and ends at once");
         at_once();
-        std::process::exit(code);
+        std::process::exit(code.into());
     });
-    Ok(stop)
+    Ok((stop, first))
 }
 
 /// A client's text without what a terminal would obey: control characters, and those that turn the direction of writing.

@@ -14,7 +14,7 @@ use crate::stats::{RankedRow, RankingAnswer};
 const WIDTH_OF_A_FILE: usize = 120;
 
 /// Between two columns.
-const GAP: usize = 2;
+pub(super) const GAP: usize = 2;
 
 /// A longer endpoint is cut rather than a column dropped for it: one client's route of 512 bytes would else empty the table.
 const ENDPOINT_SHOWN: usize = 48;
@@ -26,14 +26,16 @@ const ENDPOINT_LEAST: usize = 12;
 const DROPPED_FIRST: [&str; 12] =
     ["total s", "per s", "share", "4xx", "max", "p50", "err %", "avg", "p99", "errors", "p95", "service"];
 
-struct Column {
-    name: &'static str,
-    cells: Vec<String>,
-    left: bool,
+/// A column of a table.
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    pub(super) cells: Vec<String>,
+    /// Whether its cells begin at the left; figures do not.
+    pub(super) left: bool,
 }
 
 impl Column {
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.cells.iter().map(|cell| cell.width()).chain([self.name.width()]).max().unwrap_or_default()
     }
 }
@@ -126,7 +128,8 @@ fn ranked_column(order: &str) -> &'static str {
     }
 }
 
-fn line<'a>(columns: &'a [Column], cell: impl Fn(&'a Column) -> &'a str) -> String {
+/// One line of a table.
+pub(super) fn line<'a>(columns: &'a [Column], cell: impl Fn(&'a Column) -> &'a str) -> String {
     let mut line = String::new();
     for column in columns {
         let text = cell(column);
@@ -140,7 +143,7 @@ fn line<'a>(columns: &'a [Column], cell: impl Fn(&'a Column) -> &'a str) -> Stri
 }
 
 /// A text cut to `room` columns, the cut marked by `…`.
-fn shortened(text: &str, room: usize) -> String {
+pub(super) fn shortened(text: &str, room: usize) -> String {
     if text.width() <= room {
         return text.to_owned();
     }

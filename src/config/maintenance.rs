@@ -71,7 +71,16 @@ impl MaintenanceOptions {
                 "RETENTION_KEYS must be at least 24h: a batch that is sent again after its key is forgotten counts twice"
             );
         }
-        let schedules = Schedules::new(|job| match job {
+        let logs = logs.and_then(|logs| Some(LogKeep { dir: logs.dir()?.to_owned(), keep: logs.keep() }));
+        let keeps =
+            Keeps { idempotency_keys: limited(self.retention_keys), job_runs: limited(self.retention_job_runs), logs };
+        Ok(JobsConfig { schedules: self.schedules(), retention: data.retention(), keeps })
+    }
+
+    /// When each job is due.
+    #[must_use]
+    pub fn schedules(&self) -> Schedules {
+        Schedules::new(|job| match job {
             Job::Fold => self.schedule_fold.clone(),
             Job::Refresh => self.schedule_refresh.clone(),
             Job::Partitions => self.schedule_partitions.clone(),
@@ -82,10 +91,6 @@ impl MaintenanceOptions {
             Job::Vacuum => self.schedule_vacuum.clone(),
             Job::Reindex => self.schedule_reindex.clone(),
             Job::Verify => self.schedule_verify.clone(),
-        });
-        let logs = logs.and_then(|logs| Some(LogKeep { dir: logs.dir()?.to_owned(), keep: logs.keep() }));
-        let keeps =
-            Keeps { idempotency_keys: limited(self.retention_keys), job_runs: limited(self.retention_job_runs), logs };
-        Ok(JobsConfig { schedules, retention: data.retention(), keeps })
+        })
     }
 }

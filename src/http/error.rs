@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::domain::{InvalidWindow, OffTheHour, Scope};
 use crate::ingest::{FlushFailure, IngestError, InvalidBody};
+use crate::jobs::Job;
 use crate::stats::StatsError;
 use crate::store::StoreError;
 
@@ -46,6 +47,8 @@ pub(super) enum ApiError {
     TwoAuthorizations,
     NoSuchPage,
     NoSuchEndpoint,
+    NoSuchJob,
+    JobRunning,
     MethodNotAllowed { allow: &'static str },
     FinerThanKept { since: String },
     OffTheHour(OffTheHour),
@@ -255,7 +258,10 @@ impl ApiError {
                 StatusCode::FORBIDDEN,
                 "forbidden",
                 "The API key does not allow this",
-                format!("This resource needs a key of the scope {} or admin.", wanted.name()),
+                match wanted {
+                    Scope::Admin => "This resource needs a key of the scope admin.".to_owned(),
+                    _ => format!("This resource needs a key of the scope {} or admin.", wanted.name()),
+                },
                 "Use a key of that scope; the operator of the service makes keys with `endpoint-stats keys create`.",
             ),
             Self::KeyInUrl => told(
@@ -287,6 +293,23 @@ impl ApiError {
                 "No endpoint has this number.".to_owned(),
                 "Take the `id` of a row of /api/v1/endpoints/top.",
             ),
+            Self::NoSuchJob => told(
+                StatusCode::NOT_FOUND,
+                "no-such-job",
+                "There is no such job",
+                format!("The jobs are {}.", Job::ALL.map(Job::name).join(", ")),
+                "Take one of these names.",
+            ),
+            Self::JobRunning => Told {
+                status: StatusCode::CONFLICT,
+                suggestion: "Look at /api/v1/jobs how it goes; to run it once more, ask again after the seconds in Retry-After.",
+                ..later(
+                    "job-already-running",
+                    "The job is running already",
+                    "A job runs once at a time, whichever replica runs it. Nothing was begun.",
+                    RETRY_SOON,
+                )
+            },
             Self::MethodNotAllowed { allow } => told(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method-not-allowed",
@@ -438,15 +461,20 @@ impl From<Arc<StatsError>> for ApiError {
             StatsError::TooManySteps(steps) => {
                 Self::parameter("step", format!("would give {steps} points; ask for longer steps or a shorter window"))
             }
-            StatsError::Store(error) => match error {
-                StoreError::Unavailable(_)
-                | StoreError::Contended
-                | StoreError::KeyHeld
-                | StoreError::CommitUnknown => Self::Unavailable,
-                StoreError::StorageFull(_) => Self::StorageFull,
-                StoreError::TimedOut => Self::TimedOut,
-                StoreError::Unexpected(_) => Self::Internal,
-            },
+            StatsError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<&StoreError> for ApiError {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Contended | StoreError::KeyHeld | StoreError::CommitUnknown => {
+                Self::Unavailable
+            }
+            StoreError::StorageFull(_) => Self::StorageFull,
+            StoreError::TimedOut => Self::TimedOut,
+            StoreError::Unexpected(_) => Self::Internal,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! HTTP: the only module that knows actix.
 //!
 //! Owns: the table of routes, bodies and query strings, statuses and headers, the description of them all. Uses: `auth`,
-//! `limits`, `stats`, `ingest`, `cache`'s bodies, `store`'s filters and errors, `domain`.
+//! `limits`, `stats`, `ingest`, `jobs`, `cache`'s bodies, `store`'s filters and errors, `domain`.
 //!
 //! actix runs its handlers on worker threads, each with a runtime of its own that ends with the server. What speaks to
 //! Postgres or Redis runs on the main runtime (`App::on_main`): a connection dialled on a worker's runtime would die with
@@ -15,6 +15,7 @@ mod encoding;
 mod error;
 mod headers;
 mod idle;
+mod jobs;
 mod limits;
 mod listen;
 mod openapi;
@@ -43,6 +44,7 @@ use tracing::Instrument as _;
 use crate::auth::KeyRing;
 use crate::domain::Scope;
 use crate::ingest::Ingest;
+use crate::jobs::Jobs;
 use crate::limits::{Kind, Limits};
 use crate::stats::Stats;
 use error::ApiError;
@@ -64,6 +66,8 @@ pub struct App {
     pub stats: Arc<Stats>,
     /// Takes records.
     pub ingest: Arc<Ingest>,
+    /// Maintenance.
+    pub jobs: Jobs,
     /// Knows who may ask; `None`: anybody may.
     pub keys: Option<Arc<KeyRing>>,
     /// What one client may ask for.
@@ -173,8 +177,8 @@ pub fn serve(listener: TcpListener, tls: Option<Tls>, app: App) -> std::io::Resu
     Ok(Running(server.run()))
 }
 
-/// Every route on one page: those that need a key of the scope ingest, those that need one of the scope read, and the open
-/// ones, which nothing limits.
+/// Every route on one page: those that need a key of the scope ingest, those that need one of the scope read, those of
+/// maintenance, which need one of the scope admin, and the open ones, which nothing limits.
 fn routes(config: &mut ServiceConfig) {
     config
         .service(write("/api/v1/requests", records::ingest))
@@ -184,6 +188,9 @@ fn routes(config: &mut ServiceConfig) {
         .service(read("/api/v1/endpoints/{id}/requests", questions::requests))
         .service(read("/api/v1/overview", questions::overview))
         .service(read("/api/v1/daily", questions::daily))
+        .service(admin_read("/api/v1/jobs", jobs::list))
+        .service(admin_read("/api/v1/jobs/{name}", jobs::one))
+        .service(admin_run("/api/v1/jobs/{name}/run", jobs::run))
         .service(open("/", page::page))
         .service(open("/favicon.ico", page::favicon))
         .service(open("/docs", docs::page))
@@ -213,9 +220,7 @@ where
     A: FromRequest + 'static,
     H::Output: Responder + 'static,
 {
-    open(path, handler)
-        .wrap(from_fn(|request, next| limits::keep(Kind::Read, request, next)))
-        .wrap(from_fn(|request, next| access::need(Scope::Read, request, next)))
+    guarded(open(path, handler), Scope::Read, Kind::Read)
 }
 
 /// A resource that records are sent to, with a key of the scope ingest.
@@ -225,11 +230,45 @@ where
     A: FromRequest + 'static,
     H::Output: Responder + 'static,
 {
+    guarded(posted(path, handler), Scope::Ingest, Kind::Ingest)
+}
+
+/// A resource that is read with a key of the scope admin: what went wrong inside is for operators.
+fn admin_read<H, A>(path: &str, handler: H) -> impl HttpServiceFactory + 'static
+where
+    H: Handler<A>,
+    A: FromRequest + 'static,
+    H::Output: Responder + 'static,
+{
+    guarded(open(path, handler), Scope::Admin, Kind::Read)
+}
+
+/// A resource that sets something going, with a key of the scope admin.
+fn admin_run<H, A>(path: &str, handler: H) -> impl HttpServiceFactory + 'static
+where
+    H: Handler<A>,
+    A: FromRequest + 'static,
+    H::Output: Responder + 'static,
+{
+    guarded(posted(path, handler), Scope::Admin, Kind::Read)
+}
+
+fn posted<H, A>(path: &str, handler: H) -> Resource
+where
+    H: Handler<A>,
+    A: FromRequest + 'static,
+    H::Output: Responder + 'static,
+{
     web::resource(path)
         .route(web::post().to(handler))
         .default_service(web::to(|| async { ApiError::MethodNotAllowed { allow: "POST" }.response() }))
-        .wrap(from_fn(|request, next| limits::keep(Kind::Ingest, request, next)))
-        .wrap(from_fn(|request, next| access::need(Scope::Ingest, request, next)))
+}
+
+/// A resource for those who hold a key, as often as their limit lets them.
+fn guarded(resource: Resource, scope: Scope, kind: Kind) -> impl HttpServiceFactory + 'static {
+    resource
+        .wrap(from_fn(move |request, next| limits::keep(kind, request, next)))
+        .wrap(from_fn(move |request, next| access::need(scope, request, next)))
 }
 
 /// Whether the process is alive.

@@ -15,9 +15,10 @@ use utoipa::openapi::{Components, ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{Modify, OpenApi};
 
 use super::error::Problem;
-use super::{docs, page, questions, records};
+use super::{docs, jobs, page, questions, records};
 use crate::cache::Body;
 use crate::ingest::{IngestAnswer, Record};
+use crate::jobs::{JobAnswer, JobsAnswer, StartedAnswer};
 use crate::stats::{DailyAnswer, EndpointAnswer, OverviewAnswer, RankingAnswer, RequestsAnswer, SeriesAnswer};
 
 /// How the security scheme is called in the document.
@@ -42,6 +43,7 @@ const API: &str = "/api/";
     tags(
         (name = "records", description = "Send what has happened"),
         (name = "questions", description = "Ask about it"),
+        (name = "maintenance", description = "Look after the data; a key of the scope admin is needed"),
         (name = "service", description = "The service itself: pages and probes")
     ),
     paths(
@@ -52,6 +54,9 @@ const API: &str = "/api/";
         questions::requests,
         questions::overview,
         questions::daily,
+        jobs::list,
+        jobs::one,
+        jobs::run,
         page::page,
         page::favicon,
         docs::page,
@@ -64,12 +69,15 @@ const API: &str = "/api/";
         DailyAnswer,
         EndpointAnswer,
         IngestAnswer<'_>,
+        JobAnswer,
+        JobsAnswer,
         OverviewAnswer,
         Problem<'_>,
         RankingAnswer,
         Record,
         RequestsAnswer,
-        SeriesAnswer
+        SeriesAnswer,
+        StartedAnswer
     )),
     modifiers(&Shared)
 )]

@@ -1,4 +1,4 @@
-//! Refusing a request without reading its body.
+//! Answering a request without reading its body.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,10 +12,15 @@ use super::error::ApiError;
 
 /// The answer to a request that is refused, which holds on to what was not read of its body.
 pub(super) fn refuse(error: &ApiError, payload: Payload) -> HttpResponse {
-    error.response().map_body(|_, said| Unread { said, _payload: payload }.boxed())
+    hold(error.response(), payload)
 }
 
-/// A refusal, and what was not read of the body it refuses.
+/// An answer that holds on to what was not read of the body of its request.
+pub(super) fn hold(response: HttpResponse, payload: Payload) -> HttpResponse {
+    response.map_body(|_, said| Unread { said, _payload: payload }.boxed())
+}
+
+/// An answer, and what was not read of the body that it is the answer to.
 ///
 /// Once nobody holds the payload of a chunked body, actix reads the rest of it and throws it away, for as long as it comes:
 /// a client that is slow on purpose would keep its connection for ever. While the payload is held, actix answers, leaves

@@ -17,9 +17,11 @@
 //! | `schedule` | when a job is due |
 //! | `scheduler` | the one loop |
 //! | `run` | from the claim of a slot to the line in `job_runs` |
+//! | `report` | what there is to say of each job |
 //! | `work` | what each job does |
 
 mod job;
+mod report;
 mod run;
 mod schedule;
 mod scheduler;
@@ -35,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use job::{Job, NoSuchJob, Schedules};
+pub use report::{JobAnswer, JobReport, JobState, JobsAnswer, RunReport, StartedAnswer};
 pub use run::{Begun, Ended, JobError, Progress, Run};
 pub use schedule::{InvalidSchedule, Schedule};
 

@@ -74,6 +74,7 @@ pub struct Run {
     job: Job,
     session: JobSession,
     claimed: ClaimedRun,
+    by_hand: bool,
 }
 
 impl Jobs {
@@ -92,7 +93,7 @@ impl Jobs {
             None => return Ok(Begun::Settled),
         };
         Ok(match session.claim(due, now, &self.runner).await? {
-            Claim::Won(claimed) => Begun::Won(Box::new(Run { jobs: self.clone(), job, session, claimed })),
+            Claim::Won(claimed) => Begun::Won(Box::new(Run { jobs: self.clone(), job, session, claimed, by_hand })),
             Claim::Settled => Begun::Settled,
             Claim::Waiting(until) => Begun::Waiting(until),
         })
@@ -109,14 +110,18 @@ impl Run {
     /// Does the work, says so in `job_runs` and in the log, and tells how it ended. Ends between two pieces when `stop` is
     /// cancelled. `progress` is told how far it is.
     pub async fn perform(self, stop: &CancellationToken, progress: Option<watch::Sender<Progress>>) -> Ended {
-        let Self { jobs, job, mut session, claimed } = self;
+        let Self { jobs, job, mut session, claimed, by_hand } = self;
         let began = Instant::now();
         let mut pieces = Pieces { session: &mut session, stop, progress, rows: 0 };
         let worked = tokio::time::timeout(job.deadline(), jobs.work(job, &mut pieces)).await.unwrap_or_else(|_| {
             let whole = humantime::format_duration(job.deadline());
             Err(JobError::Failed(format!("it took longer than {whole} and was cut off")))
         });
-        let ending = ending(worked, pieces.rows, began.elapsed(), claimed.attempt, jobs.clock.now());
+        let mut ending = ending(worked, pieces.rows, began.elapsed(), claimed.attempt, jobs.clock.now());
+        if by_hand {
+            // Whoever asked sees that it failed, and asks again.
+            ending.retry_at = None;
+        }
         let Ending { outcome, rows, took, .. } = &ending;
         let (outcome, milliseconds) = (outcome.as_str(), took.as_millis());
         match &ending.error {

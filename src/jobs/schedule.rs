@@ -15,7 +15,12 @@ pub enum Schedule {
     /// At the multiples of this time since 1970.
     Every(TimeDelta),
     /// At the instants of a cron expression, UTC.
-    Cron(Box<Cron>),
+    Cron {
+        /// Which those are.
+        cron: Box<Cron>,
+        /// As it was written: whoever wrote `SUN` should not read 0.
+        text: Box<str>,
+    },
 }
 
 /// A text that is no schedule.
@@ -32,7 +37,7 @@ impl Schedule {
         match self {
             Self::Off => None,
             Self::Every(period) => now.duration_trunc(*period).ok(),
-            Self::Cron(cron) => cron.find_previous_occurrence(&now, true).ok(),
+            Self::Cron { cron, .. } => cron.find_previous_occurrence(&now, true).ok(),
         }
     }
 
@@ -42,7 +47,7 @@ impl Schedule {
         match self {
             Self::Off => None,
             Self::Every(period) => now.duration_trunc(*period).ok().map(|slot| slot + *period),
-            Self::Cron(cron) => cron.find_next_occurrence(&now, false).ok(),
+            Self::Cron { cron, .. } => cron.find_next_occurrence(&now, false).ok(),
         }
     }
 }
@@ -66,7 +71,7 @@ impl FromStr for Schedule {
         // The 30th of February is well written and never comes.
         cron.find_next_occurrence(&DateTime::UNIX_EPOCH, true)
             .map_err(|_| InvalidSchedule(": that instant never comes".to_owned()))?;
-        Ok(Self::Cron(Box::new(cron)))
+        Ok(Self::Cron { cron: Box::new(cron), text: text.trim().into() })
     }
 }
 
@@ -77,7 +82,7 @@ impl fmt::Display for Schedule {
             Self::Every(period) => {
                 write!(f, "every {}", humantime::format_duration(period.to_std().unwrap_or_default()))
             }
-            Self::Cron(cron) => f.write_str(cron.as_str()),
+            Self::Cron { text, .. } => f.write_str(text),
         }
     }
 }
@@ -123,7 +128,7 @@ mod tests {
     #[test]
     fn a_schedule_is_told_as_it_is_meant() {
         assert_eq!(schedule("10s").to_string(), "every 10s");
-        assert_eq!(schedule("0 1 * * *").to_string(), "0 1 * * *");
+        assert_eq!(schedule("30 3 * * SUN").to_string(), "30 3 * * SUN");
         assert_eq!(schedule("off").to_string(), "off");
     }
 }

@@ -81,6 +81,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [Self::Running, Self::Interrupted, Self::Succeeded, Self::Failed];
+
     /// The word in the database and in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {

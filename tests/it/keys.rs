@@ -182,6 +182,7 @@ async fn each_scope_opens_its_own_routes_and_no_others() {
         made(&app.store, Scope::Admin).await,
     ];
     let (open, read, write) = (["in"; 4], ["401", "403", "in", "in"], ["401", "in", "403", "in"]);
+    let admin = ["401", "403", "403", "in"];
     // route, what it answers without a key and with one of the scopes ingest, read, admin
     let matrix = [
         ("/api/v1/requests", write),
@@ -191,6 +192,9 @@ async fn each_scope_opens_its_own_routes_and_no_others() {
         ("/api/v1/endpoints/{id}/requests", read),
         ("/api/v1/overview", read),
         ("/api/v1/daily", read),
+        ("/api/v1/jobs", admin),
+        ("/api/v1/jobs/{name}", admin),
+        ("/api/v1/jobs/{name}/run", admin),
         ("/", open),
         ("/docs", open),
         ("/docs/{file}", open),
@@ -200,7 +204,7 @@ async fn each_scope_opens_its_own_routes_and_no_others() {
         ("/readyz", open),
     ];
     for (route, expected) in matrix {
-        let path = route.replace("{id}", "1");
+        let path = route.replace("{id}", "1").replace("{name}", "fold");
         for (key, expected) in [None].into_iter().chain(keys.iter().map(Some)).zip(expected) {
             for method in [Method::GET, Method::HEAD, Method::POST] {
                 let mut request = to(&app, &path);

@@ -57,8 +57,19 @@ impl<'d> Operation<'d> {
     }
 
     fn is_question(&self) -> bool {
-        self.method == Method::GET && self.path.starts_with("/api/")
+        self.told["tags"][0] == "questions"
     }
+
+    /// One that looks at maintenance: its answers are the present state, never kept.
+    fn looks_after(&self) -> bool {
+        self.told["tags"][0] == "maintenance" && self.method == Method::GET
+    }
+}
+
+/// The operation of this id.
+fn operation<'d>(document: &'d Value, id: &str) -> Operation<'d> {
+    let found = operations(document).into_iter().find(|operation| operation.told["operationId"] == id);
+    found.unwrap_or_else(|| panic!("no operation {id}"))
 }
 
 fn operations(document: &Value) -> Vec<Operation<'_>> {

@@ -60,6 +60,8 @@ fn promised() -> Vec<(ApiError, u16, &'static str, Option<&'static str>)> {
         (ApiError::TwoAuthorizations, 400, "two-authorizations", None),
         (ApiError::NoSuchPage, 404, "not-found", None),
         (ApiError::NoSuchEndpoint, 404, "endpoint-not-found", None),
+        (ApiError::NoSuchJob, 404, "no-such-job", None),
+        (ApiError::JobRunning, 409, "job-already-running", Some("2")),
         (ApiError::MethodNotAllowed { allow: "GET, HEAD" }, 405, "method-not-allowed", None),
         (ApiError::FinerThanKept { since: "2026-11-19T10:00:00Z".to_owned() }, 422, "finer-than-kept", None),
         (ApiError::OffTheHour(off_the_hour()), 422, "time-zone-off-the-hour", None),

@@ -9,6 +9,7 @@ use super::super::params::{FORMATS, Limit, ROUTE_PART_MAX_BYTES};
 use super::super::questions::{DAILY_ROWS, DAILY_WINDOW, RAW_ORDERS, RAW_REQUESTS, RAW_WINDOW, TOP_ROWS, USUAL_WINDOW};
 use super::super::records::KEY_MAX_BYTES;
 use crate::domain::{Order, Step, Zone};
+use crate::jobs::Job;
 
 /// Of `GET /api/v1/endpoints/top`.
 pub(in crate::http) struct Top;
@@ -98,6 +99,17 @@ impl IntoParams for Ingest {
         let mut encoding = described(ParameterIn::Header, "Content-Encoding", encoding, "identity");
         encoding.schema = encoding.schema.enum_values(Some(["gzip", "zstd", "identity"]));
         vec![key.finish(), encoding.finish()]
+    }
+}
+
+/// Of `GET /api/v1/jobs/{name}` and `POST /api/v1/jobs/{name}/run`.
+pub(in crate::http) struct OfJob;
+
+impl IntoParams for OfJob {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut name = described(ParameterIn::Path, "name", "The name of a job", Job::Fold.name());
+        name.schema = name.schema.enum_values(Some(Job::ALL.map(Job::name)));
+        vec![name.finish()]
     }
 }
 

@@ -9,8 +9,8 @@ use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::{
-    ArrayBuilder, Components, ContentBuilder, ObjectBuilder, OneOfBuilder, Ref, RefOr, Response, Responses, Schema,
-    Type,
+    ArrayBuilder, Components, Content, ContentBuilder, ObjectBuilder, OneOfBuilder, Ref, RefOr, Response, Responses,
+    Schema, Type,
 };
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
@@ -18,6 +18,7 @@ use super::super::error::ApiError;
 use super::super::listen::TimeOuts;
 use crate::domain::{OffTheHour, Scope, Zone};
 use crate::ingest::{IngestAnswer, InvalidBody, Record};
+use crate::jobs::StartedAnswer;
 
 type All = BTreeMap<String, RefOr<Response>>;
 
@@ -107,6 +108,49 @@ impl IntoResponses for Ingest {
     }
 }
 
+/// An answer about maintenance.
+pub(in crate::http) struct Maintenance<T>(PhantomData<T>);
+
+impl<T: ToSchema> IntoResponses for Maintenance<T> {
+    fn responses() -> All {
+        maintenance::<T>([])
+    }
+}
+
+/// An answer about one job.
+pub(in crate::http) struct OfJob<T>(PhantomData<T>);
+
+impl<T: ToSchema> IntoResponses for OfJob<T> {
+    fn responses() -> All {
+        maintenance::<T>([ApiError::NoSuchJob])
+    }
+}
+
+/// The answer to asking for a run of a job.
+pub(in crate::http) struct RunOfJob;
+
+impl IntoResponses for RunOfJob {
+    fn responses() -> All {
+        let mut problems = asked();
+        problems.extend([ApiError::NoSuchJob, ApiError::JobRunning]);
+        let mut all = problems_by_status(&problems);
+        let begun = ResponseBuilder::new()
+            .description("It is at work")
+            .content("application/json", content::<StartedAnswer>())
+            .header_ref("Location", header_ref("Location"));
+        all.insert("202".to_owned(), begun.into());
+        all
+    }
+}
+
+fn maintenance<T: ToSchema>(more: impl IntoIterator<Item = ApiError>) -> All {
+    let problems: Vec<_> = asked().into_iter().chain(more).collect();
+    let mut all = problems_by_status(&problems);
+    let told = ResponseBuilder::new().description("The answer").content("application/json", content::<T>());
+    all.insert("200".to_owned(), told.into());
+    all
+}
+
 /// What is at hand still holds: for pages and files.
 pub(in crate::http) struct Unchanged;
 
@@ -173,14 +217,28 @@ fn off_the_hour() -> Option<ApiError> {
     Some(ApiError::OffTheHour(OffTheHour { zone, day, begins: zone.start_of(day) }))
 }
 
+/// What may go wrong with whatever is asked of maintenance.
+fn asked() -> Vec<ApiError> {
+    vec![
+        ApiError::parameter("limit", "is not known here"),
+        ApiError::Unavailable,
+        ApiError::StorageFull,
+        ApiError::TimedOut,
+        ApiError::Internal,
+    ]
+}
+
 /// What may go wrong with a question about one endpoint.
 fn of_endpoint(more: impl IntoIterator<Item = ApiError>) -> Vec<ApiError> {
     read().into_iter().chain([ApiError::NoSuchEndpoint]).chain(more).collect()
 }
 
 fn good<T: ToSchema>() -> ResponseBuilder {
-    let content = ContentBuilder::new().schema(Some(reference::<T>())).build();
-    with_caching(ResponseBuilder::new().description("The answer")).content("application/json", content)
+    with_caching(ResponseBuilder::new().description("The answer")).content("application/json", content::<T>())
+}
+
+fn content<T: ToSchema>() -> Content {
+    ContentBuilder::new().schema(Some(reference::<T>())).build()
 }
 
 fn answers(good: ResponseBuilder, problems: &[ApiError]) -> All {
@@ -291,6 +349,7 @@ pub(super) fn add_shared(components: &mut Components) {
             text().enum_values(Some(["true"])),
             "There if this batch had been stored before; this is the answer from then",
         ),
+        ("Location", text(), "Where to look how it goes"),
         ("RateLimit", text(), "How many requests are left, where there is a limit"),
         ("Retry-After", seconds(), "Seconds after which trying again may help"),
         ("Server-Timing", text(), "Where the time went, milliseconds"),

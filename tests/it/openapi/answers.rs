@@ -6,8 +6,8 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use super::schema::{faults, fields, resolved};
-use super::{Operation, ask, description, operations, with_data};
-use crate::harness::{Setup, TestApp, compressed};
+use super::{Operation, ask, description, operation, operations, with_data};
+use crate::harness::{Held, Setup, TestApp, compressed, until};
 
 /// Headers that HTTP itself, not the operation, gives; and those that only browsers look at.
 const EVERYWHERE: [&str; 12] = [
@@ -72,6 +72,8 @@ async fn every_operation_answers_as_described() {
         if operation.is_question() {
             let again = app.request(Method::GET, &path).header("If-None-Match", etag.unwrap()).send().await.unwrap();
             assert_eq!(as_described(&document, operation, again).await, "304");
+        }
+        if operation.is_question() || operation.looks_after() {
             let unknown = ask(&app, &format!("{path}?unknown=1")).await;
             assert_eq!(as_described(&document, operation, unknown).await, "400 invalid-parameter");
         }
@@ -94,6 +96,7 @@ async fn every_operation_answers_as_described() {
         ("/api/v1/endpoints/top", "/api/v1/endpoints/top?tz=Asia/Kolkata", "422 time-zone-off-the-hour"),
         ("/api/v1/daily", "/api/v1/daily?tz=Asia/Kolkata", "422 time-zone-off-the-hour"),
         ("/api/v1/endpoints/{id}/series", "/api/v1/endpoints/1/series?tz=Asia/Kolkata", "422 time-zone-off-the-hour"),
+        ("/api/v1/jobs/{name}", "/api/v1/jobs/nothing", "404 no-such-job"),
         ("/docs/{file}", "/docs/nothing", "404 not-found"),
     ] {
         assert_eq!(as_described(&document, &find(path), ask(&app, asked).await).await, said, "{asked}");
@@ -147,7 +150,7 @@ async fn a_table_has_the_described_fields_as_columns() {
 async fn what_becomes_of_records_is_as_described() {
     let app = TestApp::with(Setup { max_body_bytes: 4_096, ..Setup::default() }).await;
     let document = description(&app).await;
-    let operation = operations(&document).into_iter().find(|operation| operation.method == Method::POST).unwrap();
+    let operation = operation(&document, "sendRecords");
     let good = document["components"]["schemas"]["Record"]["examples"][0].to_string();
     let bad = good.replace("\"GET\"", "7");
     let (json, lines) = ("application/json", "application/x-ndjson");
@@ -178,6 +181,39 @@ async fn what_becomes_of_records_is_as_described() {
     assert!(seen.len() > 8);
     let with_query = app.request(Method::POST, "/api/v1/requests?a=1").send().await.unwrap();
     assert_eq!(as_described(&document, &operation, with_query).await, "400 invalid-parameter");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_asking_for_a_run_is_as_described() {
+    let app = TestApp::start().await;
+    let document = description(&app).await;
+    let run = operation(&document, "runJob");
+    let ask = |path: &str| app.request(Method::POST, path);
+    let held = Held::on(&app.database, "rollup_deltas").await;
+    for (path, said) in [
+        ("/api/v1/jobs/fold/run", "202"),
+        ("/api/v1/jobs/fold/run", "409 job-already-running"),
+        ("/api/v1/jobs/nothing/run", "404 no-such-job"),
+        ("/api/v1/jobs/refresh/run?a=1", "400 invalid-parameter"),
+    ] {
+        assert_eq!(as_described(&document, &run, ask(path).send().await.unwrap()).await, said, "{path}");
+    }
+    // With a run that is at work, with one that has ended, and while nobody can tell.
+    let looks = ["jobs", "job"].map(|id| operation(&document, id));
+    let look = async |said: &str| {
+        for operation in &looks {
+            let response = app.request(Method::GET, &operation.example_path()).send().await.unwrap();
+            assert_eq!(as_described(&document, operation, response).await, said, "{}", operation.path);
+        }
+    };
+    look("200").await;
+    held.release().await;
+    until("it has ended", async || app.get("/api/v1/jobs/fold").await["state"] == "idle").await;
+    look("200").await;
+    let _shut = app.database.shut().await;
+    look("503 database-unavailable").await;
+    let away = ask("/api/v1/jobs/fold/run").send().await.unwrap();
+    assert_eq!(as_described(&document, &run, away).await, "503 database-unavailable");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,7 +263,7 @@ async fn a_record_is_taken_as_described() {
         }
     }
     // The lines of the other form.
-    let body = &operations(&document).into_iter().find(|operation| operation.method == Method::POST).unwrap().told["requestBody"];
+    let body = &operation(&document, "sendRecords").told["requestBody"];
     let lines = &body["content"]["application/x-ndjson"]["schema"]["examples"][0];
     let answer: Value = app.post_ndjson(lines.as_str().unwrap().to_owned()).await.json().await.unwrap();
     assert_eq!((&answer["accepted"], &answer["rejected"]), (&json!(2), &json!(0)));

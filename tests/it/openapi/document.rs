@@ -78,8 +78,8 @@ fn table() -> BTreeMap<String, Method> {
         let entry = entry.split(".default_service(").next().unwrap();
         let path = entry.split('"').nth(1).unwrap_or_else(|| panic!("a route without a path: {entry}"));
         let method = match entry {
-            entry if entry.starts_with("open(") || entry.starts_with("read(") => Method::GET,
-            entry if entry.starts_with("write(") => Method::POST,
+            entry if ["open(", "read(", "admin_read("].iter().any(|tier| entry.starts_with(tier)) => Method::GET,
+            entry if ["write(", "admin_run("].iter().any(|tier| entry.starts_with(tier)) => Method::POST,
             other => panic!("a route of a new form; teach this test to read it: {other}"),
         };
         assert!(found.insert(path.to_owned(), method).is_none(), "{path} stands there twice");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::{Operation, ask, description, example, operations, text, with_data};
+use super::{Operation, ask, description, example, operation, operations, text, with_data};
 use crate::harness::TestApp;
 
 /// Whether a question with this parameter is answered; a refusal must name the parameter.
@@ -128,7 +128,7 @@ async fn a_parameter_that_is_not_described_is_refused() {
 async fn a_key_is_bounded_as_described() {
     let app = TestApp::start().await;
     let document = description(&app).await;
-    let operation = operations(&document).into_iter().find(|operation| operation.method == Method::POST).unwrap();
+    let operation = operation(&document, "sendRecords");
     let key = operation.parameters("header").find(|parameter| parameter["name"] == "Idempotency-Key").unwrap();
     let status = async |key: &str| {
         app.post("application/json", "[]").header("Idempotency-Key", key).send().await.unwrap().status().as_u16()
