@@ -1,5 +1,8 @@
 //! What each job does.
 
+mod housekeeping;
+mod retention;
+
 use std::time::{Duration, Instant};
 
 use chrono::{Days, TimeDelta};
@@ -33,13 +36,9 @@ impl Jobs {
             Job::Fold => self.fold_often(pieces).await,
             Job::Refresh => self.refresh_if_due(pieces).await,
             Job::Partitions => self.prepare_days(pieces).await,
-            Job::Retention
-            | Job::CacheCleanup
-            | Job::Housekeeping
-            | Job::Analyze
-            | Job::Vacuum
-            | Job::Reindex
-            | Job::Verify => Ok(()),
+            Job::Retention => self.remove_expired(pieces).await,
+            Job::Housekeeping => self.keep_house(pieces).await,
+            Job::CacheCleanup | Job::Analyze | Job::Vacuum | Job::Reindex | Job::Verify => Ok(()),
         }
     }
 

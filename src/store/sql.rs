@@ -28,12 +28,22 @@ pub(super) const CREATE_API_KEY: Statement =
 pub(super) const DAILY: Statement = Statement { file: "daily.sql", sql: include_str!("../../sql/daily.sql") };
 pub(super) const DAYS_WITHOUT_BTREE: Statement =
     Statement { file: "days_without_btree.sql", sql: include_str!("../../sql/days_without_btree.sql") };
+pub(super) const DELETE_HOURS: Statement =
+    Statement { file: "delete_hours.sql", sql: include_str!("../../sql/delete_hours.sql") };
+pub(super) const DELETE_JOB_RUNS: Statement =
+    Statement { file: "delete_job_runs.sql", sql: include_str!("../../sql/delete_job_runs.sql") };
+pub(super) const DELETE_KEYS: Statement =
+    Statement { file: "delete_keys.sql", sql: include_str!("../../sql/delete_keys.sql") };
+pub(super) const DELETE_MINUTES: Statement =
+    Statement { file: "delete_minutes.sql", sql: include_str!("../../sql/delete_minutes.sql") };
 pub(super) const ENDPOINTS_OF_SERVICE: Statement =
     Statement { file: "endpoints_of_service.sql", sql: include_str!("../../sql/endpoints_of_service.sql") };
 pub(super) const ENDPOINT_TOTALS: Statement =
     Statement { file: "endpoint_totals.sql", sql: include_str!("../../sql/endpoint_totals.sql") };
 pub(super) const ENSURE_DAYS: Statement =
     Statement { file: "ensure_days.sql", sql: include_str!("../../sql/ensure_days.sql") };
+pub(super) const EXPIRED_DAY: Statement =
+    Statement { file: "expired_day.sql", sql: include_str!("../../sql/expired_day.sql") };
 pub(super) const FILL_VIEW: Statement =
     Statement { file: "fill_view.sql", sql: include_str!("../../sql/fill_view.sql") };
 pub(super) const FINISH_RUN: Statement =
@@ -45,6 +55,8 @@ pub(super) const INSERT_DELTAS: Statement =
     Statement { file: "insert_deltas.sql", sql: include_str!("../../sql/insert_deltas.sql") };
 pub(super) const INSERT_REQUESTS: Statement =
     Statement { file: "insert_requests.sql", sql: include_str!("../../sql/insert_requests.sql") };
+pub(super) const KEPT_BYTES: Statement =
+    Statement { file: "kept_bytes.sql", sql: include_str!("../../sql/kept_bytes.sql") };
 pub(super) const KEYS_WITH_PREFIX: Statement =
     Statement { file: "keys_with_prefix.sql", sql: include_str!("../../sql/keys_with_prefix.sql") };
 pub(super) const KNOWN_KEYS: Statement =
@@ -76,6 +88,12 @@ pub(super) const SERIES_HOURS: Statement =
 pub(super) const SERIES_MINUTES: Statement =
     Statement { file: "series_minutes.sql", sql: include_str!("../../sql/series_minutes.sql") };
 pub(super) const SERVICES: Statement = Statement { file: "services.sql", sql: include_str!("../../sql/services.sql") };
+pub(super) const SETTLE_DEAD_RUNS: Statement =
+    Statement { file: "settle_dead_runs.sql", sql: include_str!("../../sql/settle_dead_runs.sql") };
+pub(super) const VACUUM_HOURS: Statement =
+    Statement { file: "vacuum_hours.sql", sql: include_str!("../../sql/vacuum_hours.sql") };
+pub(super) const VACUUM_MINUTES: Statement =
+    Statement { file: "vacuum_minutes.sql", sql: include_str!("../../sql/vacuum_minutes.sql") };
 pub(super) const VERIFY_DAY: Statement =
     Statement { file: "verify_day.sql", sql: include_str!("../../sql/verify_day.sql") };
 pub(super) const VERIFY_RANGE: Statement =
@@ -84,8 +102,6 @@ pub(super) const VERIFY_ROLLUPS: Statement =
     Statement { file: "verify_rollups.sql", sql: include_str!("../../sql/verify_rollups.sql") };
 pub(super) const VIEW_IS_FILLED: Statement =
     Statement { file: "view_is_filled.sql", sql: include_str!("../../sql/view_is_filled.sql") };
-pub(super) const SETTLE_DEAD_RUNS: Statement =
-    Statement { file: "settle_dead_runs.sql", sql: include_str!("../../sql/settle_dead_runs.sql") };
 
 /// Every statement, for the test that prepares each against the migrated schema.
 pub const ALL: &[Statement] = &[
@@ -100,15 +116,21 @@ pub const ALL: &[Statement] = &[
     CREATE_API_KEY,
     DAILY,
     DAYS_WITHOUT_BTREE,
+    DELETE_HOURS,
+    DELETE_JOB_RUNS,
+    DELETE_KEYS,
+    DELETE_MINUTES,
     ENDPOINTS_OF_SERVICE,
     ENDPOINT_TOTALS,
     ENSURE_DAYS,
+    EXPIRED_DAY,
     FILL_VIEW,
     FINISH_RUN,
     FOLD,
     HELD_API_KEYS,
     INSERT_DELTAS,
     INSERT_REQUESTS,
+    KEPT_BYTES,
     KEYS_WITH_PREFIX,
     KNOWN_KEYS,
     LAST_RUNS,
@@ -127,6 +149,8 @@ pub const ALL: &[Statement] = &[
     SERIES_MINUTES,
     SERVICES,
     SETTLE_DEAD_RUNS,
+    VACUUM_HOURS,
+    VACUUM_MINUTES,
     VERIFY_DAY,
     VERIFY_RANGE,
     VERIFY_ROLLUPS,
