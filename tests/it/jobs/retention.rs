@@ -51,12 +51,13 @@ async fn fill_day(database: &Database, days_before: i64, rows: i64) {
         .await;
 }
 
-/// Records of every hour of [`DAYS`] days.
+/// Records of every hour of [`DAYS`] days, also of its first minute.
 fn records() -> Vec<Value> {
     let mut records = Vec::new();
     for hour in 0..DAYS * 24 {
         for n in 0..3 {
-            let timestamp: DateTime<Utc> = at(NOW) - TimeDelta::hours(hour) - TimeDelta::minutes(7 * n);
+            let timestamp: DateTime<Utc> =
+                at(NOW) - TimeDelta::hours(hour) - TimeDelta::seconds([0, 420, 1_230][n as usize]);
             records.push(json!({
                 "timestamp": timestamp,
                 "service": (["shop", "search"][(hour % 2) as usize]),
