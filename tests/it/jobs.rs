@@ -15,6 +15,8 @@ use crate::harness::TestApp;
 
 /// Runs a job as if a person had asked for it.
 async fn run(app: &TestApp, job: Job) -> Ending {
+    // As every service does each two seconds.
+    app.jobs.synchronise().await.expect("Postgres answers");
     loop {
         match app.jobs.begin(job, true).await.expect("Postgres answers") {
             Begun::Won(run) => return run.perform(&CancellationToken::new(), None).await.ending,

@@ -1,7 +1,8 @@
 //! What is past its keep goes.
 //!
 //! The horizons in the database decide what that is, never the options: a question reads them in its own snapshot and tells
-//! nothing of what lies before, so that to delete it changes no answer.
+//! nothing of what lies before, so that to delete it changes no answer. Services move them on every two seconds; here they are
+//! only obeyed, so that a run in a terminal, where other options may hold, deletes nothing that the service keeps.
 //!
 //! Days that the daily view has beside the hours are not touched here: the refresh that follows the next midnight makes it
 //! anew from the hours there are, also where no record comes in, and until then no question asks it for them.
@@ -12,12 +13,12 @@ use super::super::Jobs;
 use super::super::run::{JobError, Pieces};
 use crate::store::Rollup;
 
-/// Rows of a rollup deleted in one transaction: some 100 ms, for which a fold may wait.
+/// Rows of a rollup deleted in one transaction: some 250 ms, for which a fold waits only if it writes one of them.
 const PIECE: u32 = 20_000;
 
-/// How often a day is tried that somebody uses: each try waits a second, which is longer than any question takes. What takes
-/// longer, such as a dump, is waited for by the next run.
-const TRIES: u32 = 5;
+/// How often a day is tried that somebody uses, some ten seconds in all: longer than any question takes. What takes longer,
+/// such as a dump, is waited for by the next run.
+const TRIES: u32 = 8;
 
 /// How long it is left alone between two.
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
@@ -25,7 +26,6 @@ const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 impl Jobs {
     /// Drops raw days, deletes minutes and hours.
     pub(super) async fn remove_expired(&self, pieces: &mut Pieces<'_>) -> Result<(), JobError> {
-        self.synchronise().await?;
         let before = pieces.session.kept_bytes().await?;
         // First what gives room back, in case there is none: deleting rows needs some.
         let (days, in_use) = self.drop_days(pieces).await?;

@@ -4,10 +4,11 @@ mod beside_others;
 mod cut_off;
 mod late_flush;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use endpoint_stats::jobs::{Begun, Job, Progress, Retention};
+use endpoint_stats::jobs::{Begun, Job, Jobs, JobsConfig, Progress, Retention};
 use endpoint_stats::store::{Ending, Outcome};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -112,6 +113,7 @@ async fn answers(app: &TestApp) -> Vec<(String, Value)> {
 
 /// Runs retention as if a person had asked for it; returns how it ended and what it said last.
 async fn told(app: &TestApp) -> (Ending, String) {
+    app.jobs.synchronise().await.unwrap();
     let Begun::Won(run) = app.jobs.begin(Job::Retention, true).await.unwrap() else { panic!("it runs") };
     let (progress, said) = watch::channel(Progress::default());
     let ended = run.perform(&CancellationToken::new(), Some(progress)).await;
@@ -208,7 +210,31 @@ async fn where_all_is_kept_nothing_goes() {
     app.stop().await;
 }
 
-/// What was kept when a day was made is compared no longer where its hours have gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_by_somebody_with_a_shorter_retention_deletes_nothing_that_the_service_keeps() {
+    let app = TestApp::start().await;
+    app.accept(&records()).await;
+    app.fold().await;
+    app.jobs.synchronise().await.unwrap();
+    let counts = async || {
+        [
+            app.database.number("SELECT count(*) FROM requests").await,
+            app.database.number("SELECT count(*) FROM endpoint_minute_stats").await,
+            app.database.number("SELECT count(*) FROM endpoint_hourly_stats").await,
+        ]
+    };
+    let before = counts().await;
+    let day = Some(TimeDelta::days(1));
+    let config = JobsConfig::new(Retention { raw: day, minutes: day, hours: day });
+    let visitor = Jobs::new(Arc::clone(&app.store), app.clock.clock(), config);
+    visitor.synchronise_as_visitor().await.unwrap();
+    let Begun::Won(run) = visitor.begin(Job::Retention, true).await.unwrap() else { panic!("it runs") };
+    let ended = run.perform(&CancellationToken::new(), None).await;
+    assert_eq!((ended.ending.outcome, ended.ending.rows), (Outcome::Succeeded, 0));
+    assert_eq!(counts().await, before);
+    app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn raw_requests_that_are_kept_longer_than_hours_are_not_verified_against_what_is_gone() {
     let app =
