@@ -1,6 +1,7 @@
 -- name: raw requests of one endpoint, newest first
 -- $1 endpoint; $2, $3: beginning and end of the window; $4: at most this many. One row without request where there is none;
--- none at all where there is no such endpoint. Every row says from when on raw requests are kept.
+-- none at all where there is no such endpoint. Every row says from when on raw requests are kept: before that there is nothing,
+-- also where retention has not come to drop it yet.
 SELECT endpoints.service, endpoints.method, endpoints.route, NULLIF(rollup_state.raw_since, '-infinity') AS raw_since, found.*
 FROM endpoints
 CROSS JOIN rollup_state
@@ -8,6 +9,7 @@ LEFT JOIN LATERAL (
     SELECT requests.timestamp, requests.status, requests.response_time_us, requests.trace_id
     FROM requests
     WHERE requests.endpoint_id = $1 AND requests.timestamp >= $2 AND requests.timestamp < $3
+      AND requests.timestamp >= rollup_state.raw_since
     ORDER BY requests.timestamp DESC
     LIMIT $4
 ) AS found ON true

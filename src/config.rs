@@ -146,15 +146,15 @@ impl CacheOptions {
 /// What is taken in, and how long it is kept.
 #[derive(Args, Clone)]
 pub struct DataOptions {
-    /// Age up to which single requests are stored; 0 for any
+    /// Age up to which single requests are kept, by whole days; 0 for any
     #[arg(long, env, default_value = "30d", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub retention_raw: Duration,
 
-    /// Age up to which there are minutes, older records count by the hour; 0 for any
+    /// Age up to which minutes are kept, older records count by the hour; 0 for any
     #[arg(long, env, default_value = "48h", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub retention_minutes: Duration,
 
-    /// Age up to which hours are kept, for now `import` warns of older records; 0 for any
+    /// Age up to which hours and days are kept; 0 for any
     #[arg(long, env, default_value = "400d", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub retention_hours: Duration,
 

@@ -1,5 +1,7 @@
 //! What each job does.
 
+mod housekeeping;
+mod retention;
 mod upkeep;
 
 use std::time::{Duration, Instant};
@@ -35,12 +37,13 @@ impl Jobs {
             Job::Fold => self.fold_often(pieces).await,
             Job::Refresh => self.refresh_if_due(pieces).await,
             Job::Partitions => self.prepare_days(pieces).await,
+            Job::Retention => self.remove_expired(pieces).await,
+            Job::CacheCleanup => self.sweep_cache(pieces).await,
+            Job::Housekeeping => self.keep_house(pieces).await,
             Job::Analyze => self.analyze(pieces).await,
             Job::Vacuum => self.vacuum(pieces).await,
             Job::Reindex => self.reindex(pieces).await,
             Job::Verify => self.verify(pieces).await,
-            Job::CacheCleanup => self.sweep_cache(pieces).await,
-            Job::Retention | Job::Housekeeping => Ok(()),
         }
     }
 

@@ -41,6 +41,12 @@ impl StoreError {
         error.as_database_error().and_then(|refusal| refusal.code()).is_some_and(|code| code == "55P03")
     }
 
+    /// Whether there was no partition for a raw row.
+    pub(super) fn is_missing_day(&self) -> bool {
+        let Self::Unavailable(error) = self else { return false };
+        error.as_database_error().and_then(|refusal| refusal.code()).is_some_and(|code| code == "23514")
+    }
+
     /// Whether, as the answer to `COMMIT`, this means for certain that nothing was committed. Only Postgres itself says so,
     /// and only with these codes (integrity violation, rollback, idle or overlong transaction); a pooler that lost the
     /// server after `COMMIT` reached it sends an error of its own making, such as 08P01.

@@ -81,6 +81,17 @@ impl Store {
     /// # Errors
     /// [`StoreError::CommitUnknown`] if the connection was lost while committing; any other error: nothing was stored.
     pub async fn flush(&self, batches: &[FlushBatch]) -> Result<Vec<BatchOutcome>, StoreError> {
+        let flushed = self.try_flush(batches).await;
+        if !flushed.as_ref().is_err_and(StoreError::is_missing_day) {
+            return flushed;
+        }
+        // Retention has dropped a day that this process believes in, having been told of an older horizon, perhaps before it
+        // was paused. With the present one the rows of that day are left out and their counts go in.
+        self.advance_horizons(Horizons::default()).await?;
+        self.try_flush(batches).await
+    }
+
+    async fn try_flush(&self, batches: &[FlushBatch]) -> Result<Vec<BatchOutcome>, StoreError> {
         let horizons = self.horizons();
         let mut data = FlushData::of(batches.iter().flat_map(|batch| &batch.rows), horizons);
         self.ensure_days(&data.days).await?;
@@ -118,7 +129,7 @@ impl Store {
         Ok(keys.into_iter().collect())
     }
 
-    /// Makes the partitions of `days` that are missing. Returns how many were made.
+    /// Makes the partitions of `days` that are missing, unless they are no longer kept. Returns how many were made.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -19,6 +19,7 @@ mod maintenance;
 mod migrations;
 mod questions;
 mod replica;
+mod retention;
 mod rows;
 pub mod sql;
 mod upkeep;
@@ -46,6 +47,7 @@ pub use questions::{
     Daily, DailyRow, EndpointFilter, RawOrder, RawRequest, RawRequests, Series, SeriesPoint, WindowTotals,
 };
 pub use replica::{Dated, ReplicaConfig, Source};
+pub use retention::{DEMO_KEYS, ExpiredDay, IMPORT_KEYS, KeptBytes, Rollup};
 pub use upkeep::Upkeep;
 pub use verify::{Difference, VerifiedDays};
 

@@ -30,12 +30,22 @@ pub(super) const DAILY_OF_ZONE: Statement =
     Statement { file: "daily_of_zone.sql", sql: include_str!("../../sql/daily_of_zone.sql") };
 pub(super) const DAYS_WITHOUT_BTREE: Statement =
     Statement { file: "days_without_btree.sql", sql: include_str!("../../sql/days_without_btree.sql") };
+pub(super) const DELETE_HOURS: Statement =
+    Statement { file: "delete_hours.sql", sql: include_str!("../../sql/delete_hours.sql") };
+pub(super) const DELETE_JOB_RUNS: Statement =
+    Statement { file: "delete_job_runs.sql", sql: include_str!("../../sql/delete_job_runs.sql") };
+pub(super) const DELETE_KEYS: Statement =
+    Statement { file: "delete_keys.sql", sql: include_str!("../../sql/delete_keys.sql") };
+pub(super) const DELETE_MINUTES: Statement =
+    Statement { file: "delete_minutes.sql", sql: include_str!("../../sql/delete_minutes.sql") };
 pub(super) const ENDPOINTS_OF_SERVICE: Statement =
     Statement { file: "endpoints_of_service.sql", sql: include_str!("../../sql/endpoints_of_service.sql") };
 pub(super) const ENDPOINT_TOTALS: Statement =
     Statement { file: "endpoint_totals.sql", sql: include_str!("../../sql/endpoint_totals.sql") };
 pub(super) const ENSURE_DAYS: Statement =
     Statement { file: "ensure_days.sql", sql: include_str!("../../sql/ensure_days.sql") };
+pub(super) const EXPIRED_DAY: Statement =
+    Statement { file: "expired_day.sql", sql: include_str!("../../sql/expired_day.sql") };
 pub(super) const FILL_VIEW: Statement =
     Statement { file: "fill_view.sql", sql: include_str!("../../sql/fill_view.sql") };
 pub(super) const FINISH_RUN: Statement =
@@ -49,6 +59,8 @@ pub(super) const INSERT_DELTAS: Statement =
     Statement { file: "insert_deltas.sql", sql: include_str!("../../sql/insert_deltas.sql") };
 pub(super) const INSERT_REQUESTS: Statement =
     Statement { file: "insert_requests.sql", sql: include_str!("../../sql/insert_requests.sql") };
+pub(super) const KEPT_BYTES: Statement =
+    Statement { file: "kept_bytes.sql", sql: include_str!("../../sql/kept_bytes.sql") };
 pub(super) const KEYS_WITH_PREFIX: Statement =
     Statement { file: "keys_with_prefix.sql", sql: include_str!("../../sql/keys_with_prefix.sql") };
 pub(super) const KNOWN_KEYS: Statement =
@@ -90,6 +102,10 @@ pub(super) const TABLES_TO_VACUUM: Statement =
     Statement { file: "tables_to_vacuum.sql", sql: include_str!("../../sql/tables_to_vacuum.sql") };
 pub(super) const VACUUM_DDL: Statement =
     Statement { file: "vacuum_ddl.sql", sql: include_str!("../../sql/vacuum_ddl.sql") };
+pub(super) const VACUUM_HOURS: Statement =
+    Statement { file: "vacuum_hours.sql", sql: include_str!("../../sql/vacuum_hours.sql") };
+pub(super) const VACUUM_MINUTES: Statement =
+    Statement { file: "vacuum_minutes.sql", sql: include_str!("../../sql/vacuum_minutes.sql") };
 pub(super) const VERIFY_DAY: Statement =
     Statement { file: "verify_day.sql", sql: include_str!("../../sql/verify_day.sql") };
 pub(super) const VERIFY_RANGE: Statement =
@@ -113,9 +129,14 @@ pub const ALL: &[Statement] = &[
     DAILY,
     DAILY_OF_ZONE,
     DAYS_WITHOUT_BTREE,
+    DELETE_HOURS,
+    DELETE_JOB_RUNS,
+    DELETE_KEYS,
+    DELETE_MINUTES,
     ENDPOINTS_OF_SERVICE,
     ENDPOINT_TOTALS,
     ENSURE_DAYS,
+    EXPIRED_DAY,
     FILL_VIEW,
     FINISH_RUN,
     FOLD,
@@ -123,6 +144,7 @@ pub const ALL: &[Statement] = &[
     INDEXES_TO_REBUILD,
     INSERT_DELTAS,
     INSERT_REQUESTS,
+    KEPT_BYTES,
     KEYS_WITH_PREFIX,
     KNOWN_KEYS,
     LAST_RUNS,
@@ -145,6 +167,8 @@ pub const ALL: &[Statement] = &[
     TABLES_CHANGED,
     TABLES_TO_VACUUM,
     VACUUM_DDL,
+    VACUUM_HOURS,
+    VACUUM_MINUTES,
     VERIFY_DAY,
     VERIFY_RANGE,
     VERIFY_ROLLUPS,

@@ -357,7 +357,7 @@ async fn an_old_log_gets_a_hint_and_comes_in_either_way_that_it_names() {
     assert!(told.starts_with("12 records in, 0 rejected\n"), "{told}");
     assert!(told.contains("12 records are older than 30 days (RETENTION_RAW)"), "{told}");
     assert!(
-        told.contains("12 records are older than 400 days (RETENTION_HOURS): a later version will drop them"),
+        told.contains("12 records are older than 400 days (RETENTION_HOURS): taken, but no longer told, and deleted by the next retention"),
         "{told}"
     );
     assert_eq!(requests(&database).await, 0);

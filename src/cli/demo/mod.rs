@@ -32,7 +32,7 @@ use crate::ingest::{IdempotencyKey, Ingest, IngestError, Parsed};
 use crate::jobs::JobsConfig;
 use crate::limits::LimitsConfig;
 use crate::stats::RankingQuery;
-use crate::store::{EndpointFilter, Source, Store, StoreConfig};
+use crate::store::{DEMO_KEYS, EndpointFilter, Source, Store, StoreConfig};
 use shop::{Request, Shop};
 
 /// Days of traffic before the first start.
@@ -189,7 +189,7 @@ async fn fill(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let end = floor(now, TimeDelta::minutes(1));
-    let stored = store.keys_with_prefix(KEY_PREFIX).await?;
+    let stored = store.keys_with_prefix(DEMO_KEYS).await?;
     let minutes = std::iter::successors(Some(end - HISTORY), |minute| Some(*minute + TimeDelta::minutes(1)))
         .take_while(|minute| *minute < end)
         .filter(|minute| !stored.contains(&key_of(*minute)))
@@ -289,11 +289,8 @@ fn parsed(ingest: &Ingest, requests: &[Request]) -> anyhow::Result<Parsed> {
     Ok(parsed)
 }
 
-/// What the keys of the demo's minutes begin with.
-const KEY_PREFIX: &str = "demo:";
-
 fn key_of(minute: DateTime<Utc>) -> String {
-    format!("{KEY_PREFIX}{}", minute.format("%Y-%m-%dT%H:%MZ"))
+    format!("{DEMO_KEYS}{}", minute.format("%Y-%m-%dT%H:%MZ"))
 }
 
 fn floor(instant: DateTime<Utc>, step: TimeDelta) -> DateTime<Utc> {

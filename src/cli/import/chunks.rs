@@ -14,6 +14,7 @@ use std::io::{self, BufRead};
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::Fingerprint;
+use crate::store::IMPORT_KEYS;
 
 /// Lines of a piece: few enough that a kill costs nothing, enough that `COPY` is at its best.
 const PIECE_LINES: usize = 5_000;
@@ -87,7 +88,7 @@ impl<R: BufRead> Chunks<R> {
         self.read_ahead()?;
         if self.prefix.is_empty() {
             let first = self.ahead.front().map(|line| line.hash).unwrap_or_default();
-            self.prefix = format!("import:{first}:");
+            self.prefix = format!("{IMPORT_KEYS}{first}:");
         }
         Ok(&self.prefix)
     }

@@ -25,7 +25,7 @@ use crate::config::{DataOptions, DatabaseOptions};
 use crate::domain::{AcceptedTimes, Batch, Clock, RecordFields, Target, Timestamp};
 use crate::ingest::{Answer, IdempotencyKey, Ingest, IngestError, Parsed, read_ndjson};
 use crate::jobs::{Jobs, JobsConfig};
-use crate::store::{self, Store};
+use crate::store::{self, Horizons, Store};
 use chunks::{Chunks, Piece};
 
 /// Pieces on their way at once: enough for every flush of the writer.
@@ -111,8 +111,7 @@ impl ImportCommand {
         chunks.skip(store.keys_with_prefix(&prefix).await?);
 
         let reader = Reader { format, service: self.service.clone(), shift };
-        let raw_since = store.horizons().raw_since;
-        let hours_since = self.data.retention().hours.map(|keep| clock.now() - keep);
+        let Horizons { raw_since, hours_since, .. } = store.horizons();
         let mut summary = Summary::default();
         let mut lines_read = 0;
         let mut under_way: JoinSet<Submitted> = JoinSet::new();
@@ -197,7 +196,7 @@ impl ImportCommand {
         if summary.beyond_hours > 0 {
             let kept = span(self.data.retention_hours);
             println!(
-                "  {} records are older than {kept} (RETENTION_HOURS): a later version will drop them",
+                "  {} records are older than {kept} (RETENTION_HOURS): taken, but no longer told, and deleted by the next retention",
                 grouped(summary.beyond_hours)
             );
         }

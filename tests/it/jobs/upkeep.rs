@@ -1,25 +1,15 @@
 //! Statistics, dead rows, indexes, and whether the rollups are right.
 
-use endpoint_stats::jobs::{Begun, Job};
-use endpoint_stats::store::{Ending, Outcome};
+use endpoint_stats::jobs::Job;
+use endpoint_stats::store::Outcome;
 use reqwest::Method;
-use tokio_util::sync::CancellationToken;
 
 use crate::harness::servers::PrivateRedis;
 use crate::harness::{Setup, TestApp, record, until};
-
-/// Runs a job as by hand.
-pub async fn run(app: &TestApp, job: Job) -> Ending {
-    let Begun::Won(run) = app.jobs.begin(job, true).await.expect("Postgres answers") else {
-        panic!("{job} is running already")
-    };
-    run.perform(&CancellationToken::new(), None).await.ending
-}
+use crate::jobs::{perform, run};
 
 async fn succeeds(app: &TestApp, job: Job) -> u64 {
-    let ending = run(app, job).await;
-    assert_eq!(ending.outcome, Outcome::Succeeded, "{:?}", ending.error);
-    ending.rows
+    perform(app, job).await.rows
 }
 
 async fn with_some_days() -> TestApp {

@@ -15,8 +15,6 @@ pub struct Record {
     pub route: &'static str,
     pub status: u16,
     pub us: Option<u64>,
-    /// Whether it was young enough for its raw row to be kept.
-    pub raw_kept: bool,
 }
 
 /// Service, method, route.
@@ -32,7 +30,7 @@ impl Record {
 pub struct Model {
     pub records: Vec<Record>,
     pub minutes_since: DateTime<Utc>,
-    raw_since: DateTime<Utc>,
+    pub raw_since: DateTime<Utc>,
     minutes: TimeDelta,
     raw: TimeDelta,
 }
@@ -65,8 +63,7 @@ impl Model {
     }
 
     pub fn add(&mut self, records: &[Record]) {
-        let raw_since = self.raw_since;
-        self.records.extend(records.iter().map(|record| Record { raw_kept: record.at >= raw_since, ..record.clone() }));
+        self.records.extend_from_slice(records);
     }
 
     /// The window that an answer should say it read.

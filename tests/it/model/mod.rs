@@ -1,7 +1,7 @@
 //! The service against a plain list of records.
 //!
 //! Random records (late ones, ones ahead of the clock, batches delivered twice under one key, several services) come in
-//! random batches, with folds, refreshes, new days and passing time in between, in random order. After each step every
+//! random batches, with folds, refreshes, new days, retention and passing time in between, in random order. After each step every
 //! question, over random windows, must say what counting the list says. The last tests break the service on purpose and
 //! insist that the model notices.
 //!
@@ -11,6 +11,7 @@ mod expected;
 mod questions;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use endpoint_stats::jobs::Job;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -135,9 +136,14 @@ impl Story {
                 self.app.jobs.refresh(always).await.expect("refresh");
                 format!("refresh, always: {always}")
             }
-            82..87 => {
+            82..84 => {
                 self.app.jobs.partitions().await.expect("partitions");
                 "partitions".to_owned()
+            }
+            84..88 => {
+                crate::jobs::perform(&self.app, Job::Retention).await;
+                self.model.synchronise(self.now());
+                "retention".to_owned()
             }
             _ => {
                 let minutes = [1, 7, 61, 60 * 9, 60 * 26][self.random.random_range(0..5)];
@@ -171,7 +177,6 @@ impl Story {
                     route: ["/", "/items/{id}", "/Items/{id}/buy"][random.random_range(0..3)],
                     status: [200, 200, 200, 204, 301, 404, 500, 503][random.random_range(0..8)],
                     us: timed.then(|| 2f64.powf(random.random_range(0.0..24.0)) as u64),
-                    raw_kept: true,
                 }
             })
             .collect()

@@ -345,9 +345,8 @@ async fn requests(story: &mut Story, found: &Found) -> Checked {
         format!("/api/v1/endpoints/{}/requests?by={by}&limit=1000&from={}&to={}", found.id, text(from), text(to));
     let answer = story.app.get(&path).await;
     let (from, to) = (floor(from, 1), ceil(to, 1));
-    let records = story.model.by_endpoint(from, to, |record| {
-        record.raw_kept
-            && record.name() == found.name
+    let records = story.model.by_endpoint(from.max(story.model.raw_since), to, |record| {
+        record.name() == found.name
             && (by != "slowest" || record.us.is_some())
             && (by != "failed" || record.status >= 500)
     });
