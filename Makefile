@@ -25,7 +25,7 @@ fuzz-api: ## Hold the API to its description with made-up requests (schemathesis
 
 measure-jobs: ## Measure maintenance on 2.6 billion requests in the rollups, and hold it to its goals (some 2 minutes)
 	@scripts/setup postgres
-	MEASURE_ALONE=1 cargo test --locked --test it -- jobs::measured --nocapture --test-threads=1
+	MEASURE_ALONE=1 cargo test --locked --test it -- jobs::measured jobs::beside --nocapture --test-threads=1
 
 check: ## Formatting, lints and documentation, as CI does
 	@scripts/setup

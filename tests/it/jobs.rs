@@ -1,6 +1,7 @@
 //! Scheduled maintenance: slots, who runs them, and what each job does.
 
 mod api;
+mod beside;
 mod commands;
 mod housekeeping;
 mod measured;

@@ -1,4 +1,4 @@
-//! What is kept only for a while beside the data: idempotency keys and runs of jobs.
+//! What is kept only for a while beside the data: idempotency keys, runs of jobs, log files.
 
 use super::super::Jobs;
 use super::super::run::{JobError, Pieces};
@@ -10,7 +10,11 @@ impl Jobs {
     /// Removes what has expired.
     pub(super) async fn keep_house(&self, pieces: &mut Pieces<'_>) -> Result<(), JobError> {
         self.forget_keys(pieces).await?;
-        self.forget_runs(pieces).await
+        self.forget_runs(pieces).await?;
+        // Those of this replica; the others look after theirs.
+        let removed = self.remove_old_log_files().await;
+        pieces.count(removed.map_err(|error| JobError::Failed(format!("old log files cannot be removed: {error}")))?);
+        Ok(())
     }
 
     async fn forget_keys(&self, pieces: &mut Pieces<'_>) -> Result<(), JobError> {

@@ -16,7 +16,7 @@ use crate::harness::servers::start_postgres;
 use crate::harness::{Database, Setup, at};
 
 /// The goals hold as they are where nothing else runs.
-fn at_most(goal: Duration) -> Duration {
+pub fn at_most(goal: Duration) -> Duration {
     if std::env::var_os("MEASURE_ALONE").is_some() { goal } else { goal * 8 }
 }
 
