@@ -2,12 +2,17 @@
 -- $1 job; $2 the slot that is due, or, by hand, the present instant; $3: by hand; $4: the present instant; $5: who asks;
 -- $6: whether a job that was never seen begins with this slot or waits for its next. In the session that holds the job's lock,
 -- so whatever is said to be running is not. A run that was cut off is finished before the next slot begins; a slot older than
--- one that was begun is over; and of slots missed only the last is made up for.
--- Returns the slot and what became of it: won, settled, new, or waiting (until retry_at).
+-- one that was begun is over, also where it failed and would be tried again; and of slots missed only the last is made up for.
+-- What is asked for by hand has an instant of its own, a little later where there is a run of that very instant.
+-- Returns the slot and what became of it: won, settled, new, waiting (until retry_at), or changed, if a runner that had lost its
+-- session wrote down the end of its run while this waited for the row: then it is to be asked again.
 WITH wanted AS (
     SELECT COALESCE(
         (SELECT MIN(slot) FROM job_runs
          WHERE job = $1 AND NOT by_hand AND NOT $3 AND outcome IN ('running', 'interrupted') AND slot <= $2),
+        (SELECT MAX(slot) + interval '1 microsecond' FROM job_runs
+         WHERE job = $1 AND $3 AND slot >= $2 AND slot < $2 + interval '1 second'
+         HAVING MIN(slot) = $2),
         $2) AS slot
 ),
 taken AS (
@@ -17,7 +22,7 @@ taken AS (
         $3, clock_timestamp(), $5
     FROM wanted
     WHERE $3 OR NOT EXISTS (SELECT FROM job_runs AS later WHERE later.job = $1 AND NOT later.by_hand AND later.slot > wanted.slot)
-        OR EXISTS (SELECT FROM job_runs AS same WHERE same.job = $1 AND same.slot = wanted.slot)
+        OR EXISTS (SELECT FROM job_runs AS same WHERE same.job = $1 AND same.slot = wanted.slot AND same.outcome IN ('running', 'interrupted'))
     ON CONFLICT (job, slot) DO UPDATE
         SET outcome = 'running', attempts = job_runs.attempts + 1, started_at = EXCLUDED.started_at, runner = EXCLUDED.runner,
             rows = NULL, duration_ms = NULL, error = NULL, retry_at = NULL
@@ -29,7 +34,8 @@ SELECT
     CASE
         WHEN taken.outcome = 'running' THEN 'won'
         WHEN taken.outcome = 'new' THEN 'new'
-        WHEN known.retry_at IS NOT NULL THEN 'waiting'
+        WHEN known.outcome IN ('running', 'interrupted') THEN 'changed'
+        WHEN known.retry_at > $4 THEN 'waiting'
         ELSE 'settled'
     END AS verdict,
     COALESCE(taken.attempts, known.attempts, 0) AS attempts,

@@ -225,17 +225,21 @@ impl JobSession {
         };
         let dead = sqlx::query(sql::SETTLE_DEAD_RUNS.sql).bind(self.job).bind(MOST_ATTEMPTS);
         within(ANSWER, dead.execute(&mut self.connection)).await?;
-        let query = sqlx::query(sql::CLAIM_SLOT.sql).bind(self.job).bind(slot).bind(by_hand).bind(now);
-        let row = within(ANSWER, query.bind(runner).bind(first).fetch_one(&mut self.connection)).await?;
-        Ok(match row.try_get("verdict")? {
-            "won" => {
-                let run = ClaimedRun { slot: row.try_get("slot")?, attempt: row.try_get("attempts")? };
-                self.run = Some(run);
-                Claim::Won(run)
-            }
-            "waiting" => Claim::Waiting(row.try_get("retry_at")?),
-            _ => Claim::Settled,
-        })
+        loop {
+            let query = sqlx::query(sql::CLAIM_SLOT.sql).bind(self.job).bind(slot).bind(by_hand).bind(now);
+            let row = within(ANSWER, query.bind(runner).bind(first).fetch_one(&mut self.connection)).await?;
+            return Ok(match row.try_get("verdict")? {
+                "won" => {
+                    let run = ClaimedRun { slot: row.try_get("slot")?, attempt: row.try_get("attempts")? };
+                    self.run = Some(run);
+                    Claim::Won(run)
+                }
+                "waiting" => Claim::Waiting(row.try_get("retry_at")?),
+                // Its end was written down meanwhile, over a connection that needs no lock: once, so this ends.
+                "changed" => continue,
+                _ => Claim::Settled,
+            });
+        }
     }
 
     /// Says that the run has moved `rows` so far, and in doing so that it is still at it: to be called between pieces, and
