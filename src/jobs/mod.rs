@@ -130,7 +130,16 @@ impl Jobs {
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
         let runner = format!("{} {}", host.trim(), std::process::id()).trim().into();
         let (by_hand, by_hand_stop) = (TaskTracker::new(), CancellationToken::new());
-        Self { store, cache: None, clock, config: Arc::new(config), runner, look_every: scheduler::LOOK_EVERY, by_hand, by_hand_stop }
+        Self {
+            store,
+            cache: None,
+            clock,
+            config: Arc::new(config),
+            runner,
+            look_every: scheduler::LOOK_EVERY,
+            by_hand,
+            by_hand_stop,
+        }
     }
 
     /// With the cache whose old answers are cleaned up.

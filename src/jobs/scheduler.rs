@@ -65,7 +65,11 @@ impl Jobs {
                     || !Job::ALL.iter().any(|other| !other.has_its_own_lane() && known[*other as usize].task.is_some());
                 let Some(slot) = self.config.schedules.of(job).slot_at(now) else { continue };
                 let known = &mut known[job as usize];
-                if known.task.is_some() || known.settled == Some(slot) || known.ask_from > Instant::now() || !lane_is_free {
+                if known.task.is_some()
+                    || known.settled == Some(slot)
+                    || known.ask_from > Instant::now()
+                    || !lane_is_free
+                {
                     continue;
                 }
                 let (jobs, stop) = (self.clone(), stop.clone());
@@ -92,7 +96,10 @@ impl Jobs {
 /// What came of trying to run what is due.
 #[derive(Debug)]
 enum Tried {
-    Ran { slot: DateTime<Utc>, succeeded: bool },
+    Ran {
+        slot: DateTime<Utc>,
+        succeeded: bool,
+    },
     /// There is nothing left to do for this slot: the one due by the database's clock, which ours may not have followed yet
     /// when we looked.
     Settled(Option<DateTime<Utc>>),
