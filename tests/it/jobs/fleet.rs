@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike as _, TimeDelta, Timelike as _, Utc, Weekday};
-use endpoint_stats::domain::HandSetClock;
-use endpoint_stats::jobs::{Job, Jobs, JobsConfig, Keeps};
+use endpoint_stats::domain::{Clock, HandSetClock};
+use endpoint_stats::jobs::{Job, Jobs, JobsConfig, Keeps, Schedule, Schedules};
 use endpoint_stats::store::{Store, StoreConfig};
 use tokio_util::sync::CancellationToken;
 
@@ -26,10 +26,20 @@ pub const USUAL: Duration = Duration::from_millis(500);
 
 /// The jobs of one replica: a store of its own, and every run is remembered.
 pub fn jobs_on(url: &str, clock: &HandSetClock, look_every: Duration) -> Jobs {
+    scheduled(url, clock.clock(), Schedules::default()).looking_every(look_every)
+}
+
+/// The same with other schedules.
+pub fn scheduled(url: &str, clock: Clock, schedules: Schedules) -> Jobs {
     let store = Store::new(&StoreConfig { url: url.to_owned(), pool_min: 0, pool_max: 3 }).unwrap();
     let keeps = Keeps { idempotency_keys: None, job_runs: None };
-    let config = JobsConfig { keeps, ..JobsConfig::new(Setup::default().retention) };
-    Jobs::new(Arc::new(store), clock.clock(), config).looking_every(look_every)
+    let config = JobsConfig { schedules, keeps, ..JobsConfig::new(Setup::default().retention) };
+    Jobs::new(Arc::new(store), clock, config)
+}
+
+/// A schedule of one job alone.
+pub fn only(job: Job, schedule: &str) -> Schedules {
+    Schedules::new(|other| if other == job { schedule.parse().unwrap() } else { Schedule::Off })
 }
 
 /// Not a test by itself: a replica that sets its clock to what it reads, line by line, and stops well when there is no more.
@@ -178,7 +188,8 @@ impl Watch {
         self.lines().await.into_iter().find(|line| line.job == job.name() && line.slot == slot)
     }
 
-    async fn number(&self, statement: &str) -> i64 {
+    /// One number.
+    pub async fn number(&self, statement: &str) -> i64 {
         self.0.query_one(statement, &[]).await.unwrap().get(0)
     }
 

@@ -1,17 +1,15 @@
 //! Three replicas: every slot is run once, by whichever.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use endpoint_stats::domain::Clock;
-use endpoint_stats::jobs::{Begun, Job, Jobs, JobsConfig, Schedule, Schedules};
-use endpoint_stats::store::{Store, StoreConfig};
+use endpoint_stats::jobs::{Begun, Job};
 use tokio_util::sync::CancellationToken;
 
-use super::fleet::{FAST, Fleet, Line, Replica, Watch, is_due};
-use crate::harness::{Database, Setup, at, until};
+use super::fleet::{FAST, Fleet, Line, Replica, Watch, is_due, only, scheduled};
+use crate::harness::{Database, at, until};
 
 fn by_runner(lines: &[Line]) -> BTreeMap<&str, usize> {
     let mut runs = BTreeMap::new();
@@ -89,13 +87,7 @@ async fn replicas_whose_clocks_are_a_minute_ahead_and_behind_run_every_slot_once
 async fn a_replica_that_starts_with_a_wrong_clock_skips_no_slot() {
     let database = Database::create().await;
     let second = TimeDelta::seconds(1);
-    let jobs = |clock: &Clock| {
-        let store = Store::new(&StoreConfig { url: database.url().to_owned(), pool_min: 0, pool_max: 3 }).unwrap();
-        let schedules =
-            Schedules::new(|job| if job == Job::Fold { Schedule::Every(second * 2) } else { Schedule::Off });
-        let config = JobsConfig { schedules, ..JobsConfig::new(Setup::default().retention) };
-        Jobs::new(Arc::new(store), clock.clone(), config)
-    };
+    let jobs = |clock: &Clock| scheduled(database.url(), clock.clone(), only(Job::Fold, "2s"));
     let right = jobs(&Clock::system());
     let mut ran: Option<DateTime<Utc>> = None;
     until("a slot has just begun", async || {
