@@ -104,10 +104,13 @@ impl Jobs {
             None => return Ok((None, Begun::Settled)),
         };
         let begun = match session.claim(due, now, &self.runner).await? {
-            Claim::Won(claimed) => Begun::Won(Box::new(Run { jobs: self.clone(), job, session, claimed })),
+            Claim::Won(claimed) => {
+                return Ok((slot, Begun::Won(Box::new(Run { jobs: self.clone(), job, session, claimed }))));
+            }
             Claim::Settled => Begun::Settled,
             Claim::Waiting(until) => Begun::Waiting(until),
         };
+        session.close().await;
         Ok((slot, begun))
     }
 }

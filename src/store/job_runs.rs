@@ -21,6 +21,9 @@ use super::{ANSWER, CONNECT, Store, StoreError, sql, within};
 /// statement runs to its end before the lock is free.
 const LOOK_FOR_CLIENT: &str = "SET client_connection_check_interval = '2s'";
 
+/// Frees the lock of the job.
+const UNLOCK: &str = "SELECT pg_advisory_unlock_all()";
+
 /// How often a run is begun whose process ends each time: it may be the run that ends it.
 const MOST_ATTEMPTS: i32 = 10;
 
@@ -267,10 +270,12 @@ impl JobSession {
         Ok(())
     }
 
-    /// Ends the session of work that nobody claimed.
-    pub async fn close(self) {
-        // Gone either way.
-        let _ = within(ANSWER, self.connection.close()).await;
+    /// Ends the session; its lock is free when this returns.
+    pub async fn close(mut self) {
+        // Gone either way, but Postgres takes a moment to see that, and whoever comes next would find the lock taken.
+        if within(ANSWER, sqlx::query(UNLOCK).execute(&mut self.connection)).await.is_ok() {
+            let _ = within(ANSWER, self.connection.close()).await;
+        }
     }
 
     /// The connection, and how long to wait for one of its statements: longer than Postgres lets it run, so that Postgres
