@@ -2,11 +2,13 @@
 -- $1 job; $2 the slot that is due, or, by hand, the present instant; $3: by hand; $4: the present instant; $5: who asks;
 -- $6: whether a job that was never seen begins with this slot or waits for its next. In the session that holds the job's lock,
 -- so whatever is said to be running is not. A run that was cut off is finished before the next slot begins; a slot older than
--- one that was begun is over; and of slots missed only the last is made up for.
--- Returns the slot and what became of it: won, settled, new, or waiting (until retry_at).
+-- one that was begun is over, also where it failed and would be tried again; and of slots missed only the last is made up for.
+-- What is asked for by hand has an instant of its own, that of no slot and of no other run.
+-- Returns the slot and what became of it: won, settled, new, waiting (until retry_at), or changed, if a runner that had lost its
+-- session wrote down the end of its run while this waited for the row: then it is to be asked again.
 WITH wanted AS (
     SELECT CASE
-        -- Slots of schedules are whole seconds, so what is asked for by hand takes none of them.
+        -- Slots of schedules are whole seconds.
         WHEN $3 THEN GREATEST(
             $2::timestamptz,
             date_trunc('second', $2::timestamptz) + interval '1 microsecond',
@@ -26,7 +28,7 @@ taken AS (
         $3, clock_timestamp(), $5
     FROM wanted
     WHERE $3 OR NOT EXISTS (SELECT FROM job_runs AS later WHERE later.job = $1 AND NOT later.by_hand AND later.slot > wanted.slot)
-        OR EXISTS (SELECT FROM job_runs AS same WHERE same.job = $1 AND same.slot = wanted.slot)
+        OR EXISTS (SELECT FROM job_runs AS same WHERE same.job = $1 AND same.slot = wanted.slot AND same.outcome IN ('running', 'interrupted'))
     ON CONFLICT (job, slot) DO UPDATE
         SET outcome = 'running', attempts = job_runs.attempts + 1, started_at = EXCLUDED.started_at, runner = EXCLUDED.runner,
             rows = NULL, duration_ms = NULL, error = NULL, retry_at = NULL
@@ -38,7 +40,8 @@ SELECT
     CASE
         WHEN taken.outcome = 'running' THEN 'won'
         WHEN taken.outcome = 'new' THEN 'new'
-        WHEN known.retry_at IS NOT NULL THEN 'waiting'
+        WHEN known.outcome IN ('running', 'interrupted') THEN 'changed'
+        WHEN known.retry_at > $4 THEN 'waiting'
         ELSE 'settled'
     END AS verdict,
     COALESCE(taken.attempts, known.attempts, 0) AS attempts,

@@ -146,8 +146,9 @@ impl Job {
     /// How long its statements may take and wait.
     pub(super) fn limits(self) -> SessionLimits {
         let (statement, lock) = match self {
-            // A hundred times what a piece takes. It waits for a refresh.
-            Self::Fold => (20, 10_000),
+            // A hundred times what a piece takes, and what it may have to wait for a refresh. Not longer: a line that went dead
+            // keeps a replica that is alone from folding.
+            Self::Fold => (40, 30_000),
             Self::Refresh => (600, 10_000),
             // An index over a day of 86 million requests, or a day of them counted, takes about two minutes.
             Self::Partitions | Self::Verify => (20 * 60, 1_000),

@@ -136,6 +136,7 @@ pub struct Jobs {
     config: Arc<JobsConfig>,
     /// Who writes to `job_runs`, for people.
     runner: Arc<str>,
+    look_every: Duration,
     /// Runs that somebody asked for by hand, and how they are told to stop.
     by_hand: TaskTracker,
     by_hand_stop: CancellationToken,
@@ -148,13 +149,28 @@ impl Jobs {
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
         let runner = format!("{} {}", host.trim(), std::process::id()).trim().into();
         let (by_hand, by_hand_stop) = (TaskTracker::new(), CancellationToken::new());
-        Self { store, cache: None, clock, config: Arc::new(config), runner, by_hand, by_hand_stop }
+        Self {
+            store,
+            cache: None,
+            clock,
+            config: Arc::new(config),
+            runner,
+            look_every: scheduler::LOOK_EVERY,
+            by_hand,
+            by_hand_stop,
+        }
     }
 
     /// With the cache whose old answers are cleaned up.
     #[must_use]
     pub fn with_cache(self, cache: Arc<Cache>) -> Self {
         Self { cache: Some(cache), ..self }
+    }
+
+    /// Looking so often what is due, and asking again so much sooner: for clocks that run faster than ours.
+    #[must_use]
+    pub fn looking_every(self, period: Duration) -> Self {
+        Self { look_every: period, ..self }
     }
 
     /// When each job is due.

@@ -83,20 +83,36 @@ impl Jobs {
     /// # Errors
     /// [`StoreError`].
     pub async fn begin(&self, job: Job, by_hand: bool) -> Result<Begun, StoreError> {
-        let Some(mut session) = self.store.job_session(job.name(), job.limits()).await? else { return Ok(Begun::Held) };
+        Ok(self.begin_slot(job, by_hand).await?.1)
+    }
+
+    /// The same, and the slot that was asked for; `None` where there was none to ask for.
+    pub(super) async fn begin_slot(
+        &self,
+        job: Job,
+        by_hand: bool,
+    ) -> Result<(Option<DateTime<Utc>>, Begun), StoreError> {
+        let Some(mut session) = self.store.job_session(job.name(), job.limits()).await? else {
+            return Ok((None, Begun::Held));
+        };
         // The database's time decides, not that of a pod, which may have jumped.
         self.clock.follow(session.opened_at());
         let now = self.clock.now();
-        let due = match self.config.schedules.of(job).slot_at(now) {
-            _ if by_hand => Due::ByHand(now),
+        let slot = if by_hand { Some(now) } else { self.config.schedules.of(job).slot_at(now) };
+        let due = match slot {
+            Some(at) if by_hand => Due::ByHand(at),
             Some(at) => Due::Slot { at, first: job.begins_at_once() },
-            None => return Ok(Begun::Settled),
+            None => return Ok((None, Begun::Settled)),
         };
-        Ok(match session.claim(due, now, &self.runner).await? {
-            Claim::Won(claimed) => Begun::Won(Box::new(Run { jobs: self.clone(), job, session, claimed, by_hand })),
+        let begun = match session.claim(due, now, &self.runner).await? {
+            Claim::Won(claimed) => {
+                return Ok((slot, Begun::Won(Box::new(Run { jobs: self.clone(), job, session, claimed, by_hand }))));
+            }
             Claim::Settled => Begun::Settled,
             Claim::Waiting(until) => Begun::Waiting(until),
-        })
+        };
+        session.close().await;
+        Ok((slot, begun))
     }
 }
 

@@ -21,6 +21,9 @@ use super::{ANSWER, CONNECT, Store, StoreError, sql, within};
 /// statement runs to its end before the lock is free.
 const LOOK_FOR_CLIENT: &str = "SET client_connection_check_interval = '2s'";
 
+/// Frees the lock of the job.
+const UNLOCK: &str = "SELECT pg_advisory_unlock_all()";
+
 /// How often a run is begun whose process ends each time: it may be the run that ends it.
 const MOST_ATTEMPTS: i32 = 10;
 
@@ -228,17 +231,21 @@ impl JobSession {
         };
         let dead = sqlx::query(sql::SETTLE_DEAD_RUNS.sql).bind(self.job).bind(MOST_ATTEMPTS);
         within(ANSWER, dead.execute(&mut self.connection)).await?;
-        let query = sqlx::query(sql::CLAIM_SLOT.sql).bind(self.job).bind(slot).bind(by_hand).bind(now);
-        let row = within(ANSWER, query.bind(runner).bind(first).fetch_one(&mut self.connection)).await?;
-        Ok(match row.try_get("verdict")? {
-            "won" => {
-                let run = ClaimedRun { slot: row.try_get("slot")?, attempt: row.try_get("attempts")? };
-                self.run = Some(run);
-                Claim::Won(run)
-            }
-            "waiting" => Claim::Waiting(row.try_get("retry_at")?),
-            _ => Claim::Settled,
-        })
+        loop {
+            let query = sqlx::query(sql::CLAIM_SLOT.sql).bind(self.job).bind(slot).bind(by_hand).bind(now);
+            let row = within(ANSWER, query.bind(runner).bind(first).fetch_one(&mut self.connection)).await?;
+            return Ok(match row.try_get("verdict")? {
+                "won" => {
+                    let run = ClaimedRun { slot: row.try_get("slot")?, attempt: row.try_get("attempts")? };
+                    self.run = Some(run);
+                    Claim::Won(run)
+                }
+                "waiting" => Claim::Waiting(row.try_get("retry_at")?),
+                // Its end was written down meanwhile, over a connection that needs no lock: once, so this ends.
+                "changed" => continue,
+                _ => Claim::Settled,
+            });
+        }
     }
 
     /// Says that the run has moved `rows` so far, and in doing so that it is still at it: to be called between pieces, and
@@ -266,10 +273,12 @@ impl JobSession {
         Ok(())
     }
 
-    /// Ends the session of work that nobody claimed.
-    pub async fn close(self) {
-        // Gone either way.
-        let _ = within(ANSWER, self.connection.close()).await;
+    /// Ends the session; its lock is free when this returns.
+    pub async fn close(mut self) {
+        // Gone either way, but Postgres takes a moment to see that, and whoever comes next would find the lock taken.
+        if within(ANSWER, sqlx::query(UNLOCK).execute(&mut self.connection)).await.is_ok() {
+            let _ = within(ANSWER, self.connection.close()).await;
+        }
     }
 
     /// The connection, and how long to wait for one of its statements: longer than Postgres lets it run, so that Postgres

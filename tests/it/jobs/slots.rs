@@ -7,7 +7,8 @@ use endpoint_stats::jobs::{Begun, Job, Jobs, Run};
 use endpoint_stats::store::Outcome;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{TestApp, at};
+use super::fleet::{only, scheduled};
+use crate::harness::{TestApp, at, until};
 
 async fn begin(jobs: &Jobs, job: Job) -> Begun {
     jobs.begin(job, false).await.expect("Postgres answers")
@@ -96,5 +97,132 @@ async fn a_replica_whose_clock_is_behind_runs_nothing_that_is_over() {
     let app = TestApp::start().await;
     perform(won(&app.jobs, Job::Fold).await).await;
     app.clock.set(at("2026-11-21T10:20:25Z"));
+    assert!(matches!(begin(&app.jobs, Job::Fold).await, Begun::Settled));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_ask_at_once_one_gets_the_slot() {
+    let app = TestApp::start().await;
+    for _ in 0..5 {
+        let asking: Vec<_> = (0..8)
+            .map(|_| {
+                let jobs = app.jobs.clone();
+                tokio::spawn(async move { begin(&jobs, Job::Fold).await })
+            })
+            .collect();
+        let mut runs = Vec::new();
+        for asked in asking {
+            runs.extend(match asked.await.unwrap() {
+                Begun::Won(run) => Some(run),
+                Begun::Held | Begun::Settled | Begun::Waiting(_) => None,
+            });
+        }
+        assert_eq!(runs.len(), 1);
+        perform(runs.remove(0)).await;
+        app.clock.advance(TimeDelta::seconds(10));
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_by_hand_at_the_instant_of_a_slot_is_a_run_of_its_own() {
+    let app = TestApp::start().await;
+    let by_hand = async || match app.jobs.begin(Job::Fold, true).await.unwrap() {
+        Begun::Won(run) => perform(run).await,
+        _ => panic!("nobody else is at it"),
+    };
+    let slot = perform(won(&app.jobs, Job::Fold).await).await;
+    let microsecond = TimeDelta::microseconds(1);
+    assert_eq!([by_hand().await, by_hand().await], [slot + microsecond, slot + microsecond * 2]);
+    app.clock.advance(TimeDelta::seconds(3));
+    assert_eq!(by_hand().await, slot + TimeDelta::seconds(3));
+    app.clock.set(slot + TimeDelta::seconds(10));
+    assert_eq!(perform(won(&app.jobs, Job::Fold).await).await, slot + TimeDelta::seconds(10));
+}
+
+/// The session with which a run was begun, ended by Postgres.
+async fn end_session(app: &TestApp) {
+    let end = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+               WHERE datname = current_database() AND application_name = 'endpoint-stats job fold'";
+    assert_eq!(app.database.number(end).await, 1);
+}
+
+#[tokio::test]
+async fn a_run_that_loses_its_session_fails_and_is_tried_again_after_a_minute() {
+    let app = TestApp::start().await;
+    // The next slot is far away.
+    let jobs = scheduled(app.database.url(), app.clock.clock(), only(Job::Fold, "0 * * * *"));
+    let run = won(&jobs, Job::Fold).await;
+    end_session(&app).await;
+    let ended = run.perform(&CancellationToken::new(), None).await;
+    assert_eq!(ended.ending.outcome, Outcome::Failed);
+    let minute = app.clock.now() + TimeDelta::minutes(1);
+    assert!(matches!(begin(&jobs, Job::Fold).await, Begun::Waiting(until) if until == minute));
+    app.clock.set(minute);
+    assert_eq!(perform(won(&jobs, Job::Fold).await).await, at("2026-11-21T10:00:00Z"));
+}
+
+/// Who has lost its session says how its run ended, just while another asks for the slot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_whose_end_is_written_down_while_it_is_asked_for_is_told_as_it_ended() {
+    let app = TestApp::start().await;
+    drop(won(&app.jobs, Job::Fold).await);
+    app.clock.advance(TimeDelta::seconds(10));
+    let other = app.database.connect().await;
+    let retry = app.clock.now() + TimeDelta::minutes(1);
+    let ends = ["outcome = 'succeeded'".to_owned(), format!("outcome = 'failed', retry_at = '{retry}'")];
+    for end in ends {
+        let run = format!("UPDATE job_runs SET {end} WHERE job = 'fold' AND outcome = 'running'");
+        other.batch_execute(&format!("BEGIN; {run}")).await.unwrap();
+        let asking = tokio::spawn({
+            let jobs = app.jobs.clone();
+            async move {
+                loop {
+                    match begin(&jobs, Job::Fold).await {
+                        Begun::Held => tokio::task::yield_now().await,
+                        begun => break begun,
+                    }
+                }
+            }
+        });
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        until("it waits for the row", async || app.database.number(waiting).await == 1).await;
+        other.batch_execute("COMMIT").await.unwrap();
+        // That run is over, so the slot that was asked for is next; as if its process died, too, for the second round.
+        let Begun::Won(run) = asking.await.unwrap() else { panic!("{end}: the slot is there to be run") };
+        assert_eq!(run.slot(), app.clock.now());
+        drop(run);
+        app.clock.advance(TimeDelta::seconds(10));
+    }
+    let lines = app.jobs.last_runs(&[Job::Fold], 10).await.unwrap();
+    assert_eq!(lines.iter().map(|line| line.attempts).collect::<Vec<_>>(), [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_run_that_takes_every_process_with_it_is_given_up_after_the_tenth() {
+    let app = TestApp::start().await;
+    for _ in 0..10 {
+        until("its lock is free", async || matches!(begin(&app.jobs, Job::Fold).await, Begun::Won(_))).await;
+    }
+    until("its lock is free", async || matches!(begin(&app.jobs, Job::Fold).await, Begun::Settled)).await;
+    let lines = app.jobs.last_runs(&[Job::Fold], 10).await.unwrap();
+    assert_eq!((lines[0].outcome, lines[0].attempts, lines[0].retry_at), (Outcome::Failed, 10, None));
+    app.clock.advance(TimeDelta::seconds(10));
+    perform(won(&app.jobs, Job::Fold).await).await;
+}
+
+#[tokio::test]
+async fn a_slot_that_failed_is_over_when_a_later_one_was_begun() {
+    let app = TestApp::start().await;
+    let slot = perform(won(&app.jobs, Job::Fold).await).await;
+    app.clock.advance(TimeDelta::seconds(10));
+    perform(won(&app.jobs, Job::Fold).await).await;
+    app.database
+        .execute(&format!(
+            "UPDATE job_runs SET outcome = 'failed', retry_at = slot WHERE job = 'fold' AND slot = '{slot}'"
+        ))
+        .await;
+    // As a replica sees it whose clock is behind.
+    app.clock.set(slot);
     assert!(matches!(begin(&app.jobs, Job::Fold).await, Begun::Settled));
 }
