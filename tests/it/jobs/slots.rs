@@ -159,6 +159,13 @@ async fn a_run_that_loses_its_session_fails_and_is_tried_again_after_a_minute() 
     assert!(matches!(begin(&jobs, Job::Fold).await, Begun::Waiting(until) if until == minute));
     app.clock.set(minute);
     assert_eq!(perform(won(&jobs, Job::Fold).await).await, at("2026-11-21T10:00:00Z"));
+
+    // What was asked for by hand is not: who asked is told, and asks again.
+    let Begun::Won(run) = jobs.begin(Job::Fold, true).await.unwrap() else { panic!("nobody else is at it") };
+    end_session(&app).await;
+    run.perform(&CancellationToken::new(), None).await;
+    let last = &jobs.last_runs(&[Job::Fold], 1).await.unwrap()[0];
+    assert_eq!((last.by_hand, last.outcome, last.retry_at), (true, Outcome::Failed, None));
 }
 
 /// Who has lost its session says how its run ended, just while another asks for the slot.
