@@ -129,6 +129,8 @@ impl DemoCommand {
             {
                 println!("  curl '{}'", format_args!("http://{address}/api/v1/endpoints/top?{question}"));
             }
+            println!("  curl 'http://{address}/api/v1/daily?tz=Europe/Berlin&format=csv'");
+            println!("  curl 'http://{address}/api/v1/jobs'");
             println!("\nCtrl-C ends it; the data stays in {} for the next start.", self.data_dir.display());
         }
         let live_stop = stop.child_token();

@@ -9,7 +9,7 @@ use super::records;
 use crate::harness::TestApp;
 
 /// Batches that are sent, each half into the window and half into the one before.
-const BATCHES: i64 = 120;
+const BATCHES: i64 = 240;
 
 /// Days whose windows are compared: closed ones, so that the view, stale days, hours and deltas all speak in turn.
 const WINDOW: &str = "from=2026-11-20&to=2026-11-21&compare=previous";
@@ -91,7 +91,7 @@ async fn totals_never_go_down_nor_beyond_what_was_sent_while_data_comes_in_and_m
     }
     ingest.await.unwrap();
     let (folds, refreshes) = (fold.await.unwrap(), refresh.await.unwrap());
-    assert!(asked > 10 && folds > 10 && refreshes > 10, "{asked} questions, {folds} folds, {refreshes} refreshes");
+    assert!(asked > 10 && folds > 5 && refreshes > 5, "{asked} questions, {folds} folds, {refreshes} refreshes");
     for stage in ["at the end", "folded", "refreshed"] {
         let answer = app.get(&format!("/api/v1/endpoints/top?{WINDOW}")).await;
         assert_eq!(answer["total"]["requests"], 2 * BATCHES, "{stage}");
