@@ -19,9 +19,6 @@ COMMENT ON COLUMN job_runs.runner IS 'Host and process that began it last.';
 -- What nobody finished is finished first: looked for at every slot.
 CREATE INDEX idx_job_runs_unfinished ON job_runs (job, slot) WHERE outcome IN ('running', 'interrupted');
 
-ALTER TABLE rollup_state ADD COLUMN hours_since timestamptz NOT NULL DEFAULT '-infinity';
-COMMENT ON COLUMN rollup_state.hours_since IS 'A UTC midnight. Hours and days are kept from here on; what is older is no longer told.';
-
 -- All its rows are new every few seconds, so a share of them says nothing: vacuumed whenever autovacuum looks, at full
 -- speed, since it is small.
 ALTER TABLE rollup_deltas SET (
@@ -32,3 +29,11 @@ ALTER TABLE rollup_deltas SET (
 -- Rows of the last minutes and hours are updated every few seconds, and of the minutes a whole day goes at once.
 ALTER TABLE endpoint_minute_stats SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 ALTER TABLE endpoint_hourly_stats SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+
+-- Last, since every question reads it: it is kept from them for a moment only.
+ALTER TABLE rollup_state ADD COLUMN hours_since timestamptz NOT NULL DEFAULT '-infinity';
+ALTER TABLE rollup_state ADD COLUMN is_served boolean NOT NULL DEFAULT false;
+UPDATE rollup_state SET is_served = true
+WHERE minutes_since > '-infinity' OR raw_since > '-infinity' OR EXISTS (SELECT FROM endpoints);
+COMMENT ON COLUMN rollup_state.is_served IS 'Whether a service has said how long data is kept, be it for ever: no command does so any more.';
+COMMENT ON COLUMN rollup_state.hours_since IS 'A UTC midnight. Hours and days are kept from here on; what is older is no longer told.';

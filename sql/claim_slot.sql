@@ -27,7 +27,9 @@ taken AS (
         CASE WHEN $3 OR $6 OR EXISTS (SELECT FROM job_runs WHERE job = $1 AND NOT by_hand) THEN 'running' ELSE 'new' END,
         $3, clock_timestamp(), $5
     FROM wanted
-    WHERE $3 OR NOT EXISTS (SELECT FROM job_runs AS later WHERE later.job = $1 AND NOT later.by_hand AND later.slot > wanted.slot)
+    WHERE $3 OR NOT EXISTS (SELECT FROM job_runs AS later WHERE later.job = $1 AND NOT later.by_hand
+            -- One that is far from due was begun by a clock that had jumped ahead, and holds nobody up.
+            AND later.slot > wanted.slot AND later.slot <= $4::timestamptz + interval '10 minutes')
         OR EXISTS (SELECT FROM job_runs AS same WHERE same.job = $1 AND same.slot = wanted.slot AND same.outcome IN ('running', 'interrupted'))
     ON CONFLICT (job, slot) DO UPDATE
         SET outcome = 'running', attempts = job_runs.attempts + 1, started_at = EXCLUDED.started_at, runner = EXCLUDED.runner,

@@ -1,5 +1,6 @@
 -- name: closed days of requests that still lack their btree
--- $1: the first day that is not closed. Oldest first. An index left invalid by a broken build counts as lacking.
+-- $1: the first day that is not closed. Oldest first. An index left invalid by a broken build counts as lacking. Not those that
+-- are about to be dropped.
 WITH days AS (
     -- CASE, since the planner may look at the name of any table before it knows which are partitions.
     SELECT
@@ -7,11 +8,12 @@ WITH days AS (
         CASE WHEN child.relname ~ '^requests_[0-9]{8}$' THEN to_date(right(child.relname, 8), 'YYYYMMDD') END AS day
     FROM pg_inherits
     JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid
-    WHERE pg_inherits.inhparent = 'requests'::regclass
+    WHERE pg_inherits.inhparent = 'requests'::regclass AND NOT pg_inherits.inhdetachpending
 )
 SELECT days.day
 FROM days
 WHERE days.day < $1::date
+  AND days.day >= (SELECT (raw_since AT TIME ZONE 'UTC')::date FROM rollup_state)
   AND NOT EXISTS (
       SELECT
       FROM pg_index

@@ -4,7 +4,7 @@
 WITH expired AS (
     SELECT run.ctid
     FROM job_runs AS run
-    WHERE run.slot < $1 AND run.outcome NOT IN ('running', 'interrupted')
+    WHERE run.slot < $1 AND (run.outcome NOT IN ('running', 'interrupted') OR (run.by_hand AND run.outcome = 'interrupted'))
       AND EXISTS (
           SELECT FROM job_runs AS newer
           WHERE newer.job = run.job AND newer.slot > run.slot AND (run.by_hand OR NOT newer.by_hand)

@@ -93,8 +93,11 @@ impl Application {
             Some(replica) => store.with_replica(replica, clock.clone())?,
             None => store,
         });
+        const DATABASE: &str = "the database does not answer as it should";
+        // Where somebody else migrates, this one may come first.
+        store.wait_for_schema().await.context(DATABASE)?;
         let jobs = Jobs::new(Arc::clone(&store), clock.clone(), config.maintenance);
-        jobs.synchronise().await.context("the database does not answer as it should")?;
+        jobs.synchronise().await.context(DATABASE)?;
 
         let keys = if config.auth { Some(key_ring(&store).await) } else { None };
 

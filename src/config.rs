@@ -195,13 +195,27 @@ impl DataOptions {
     }
 
     /// What maintenance needs.
-    #[must_use]
-    pub fn retention(&self) -> Retention {
-        Retention {
+    ///
+    /// # Errors
+    /// For times so short that they are a mistake: what is past its keep is gone for good.
+    pub fn retention(&self) -> anyhow::Result<Retention> {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        for (name, keep, least, words) in [
+            ("RETENTION_RAW", self.retention_raw, 24 * HOUR, "1d"),
+            ("RETENTION_MINUTES", self.retention_minutes, HOUR, "1h"),
+            ("RETENTION_HOURS", self.retention_hours, 24 * HOUR, "1d"),
+        ] {
+            if !keep.is_zero() && keep < least {
+                bail!(
+                    "{name} must be at least {words}, or 0 for ever: what is older is deleted and does not come back"
+                );
+            }
+        }
+        Ok(Retention {
             raw: limited(self.retention_raw),
             minutes: limited(self.retention_minutes),
             hours: limited(self.retention_hours),
-        }
+        })
     }
 }
 
@@ -390,6 +404,23 @@ mod tests {
         for wrong in ["10.0.0.0/33", "proxy.example", "10.0.0.1:80", "10.0.0.0/8 10.1.0.0/16"] {
             assert!(networks(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_retention_that_can_only_be_a_mistake_is_refused() {
+        use clap::FromArgMatches as _;
+        let retention = |arguments: &[&str]| {
+            let command = DataOptions::augment_args(clap::Command::new("test"));
+            let arguments = [&["test"], arguments].concat();
+            DataOptions::from_arg_matches(&command.get_matches_from(arguments)).unwrap().retention()
+        };
+        assert!(retention(&["--retention-raw=1d", "--retention-minutes=1h", "--retention-hours=1d"]).is_ok());
+        let for_ever = retention(&["--retention-raw=0s", "--retention-minutes=0s", "--retention-hours=0s"]).unwrap();
+        assert!(for_ever.raw.or(for_ever.minutes).or(for_ever.hours).is_none());
+        // Thirteen minutes, where months were meant.
+        let error = retention(&["--retention-hours=13m"]).unwrap_err().to_string();
+        assert!(error.starts_with("RETENTION_HOURS must be at least 1d"), "{error}");
+        assert!(retention(&["--retention-raw=23h"]).is_err() && retention(&["--retention-minutes=59m"]).is_err());
     }
 
     #[test]

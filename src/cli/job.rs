@@ -99,7 +99,7 @@ impl List {
         let kept = Retention { raw: None, minutes: None, hours: None };
         let config = JobsConfig { schedules: self.maintenance.schedules(), ..JobsConfig::new(kept) };
         let jobs = Jobs::new(store, Clock::system(), config);
-        jobs.synchronise_as_visitor().await?;
+        jobs.learn().await?;
         let answer = jobs.report().await?;
         let mut text = match self.format {
             OutputFormat::Table => table(&answer.jobs, table::width()).into_bytes(),
@@ -121,7 +121,7 @@ impl Run {
         let config = self.maintenance.jobs(&self.data, None)?;
         let store = Arc::new(Store::new(&self.database.store()?)?);
         let jobs = Jobs::new(Arc::clone(&store), Clock::system(), config);
-        jobs.synchronise_as_visitor().await?;
+        jobs.learn().await?;
         let namespace = Namespace::new(schema_version(), &store.installation());
         let jobs = jobs.with_cache(Arc::new(Cache::new(&self.cache.cache(), namespace)?));
         let Begun::Won(run) = jobs.begin(job, true).await? else {

@@ -64,7 +64,7 @@ impl MaintenanceOptions {
     /// What the jobs need, with the retention of `data`; the log files are those of `logs`.
     ///
     /// # Errors
-    /// For keys that would be forgotten while clients still try again.
+    /// For keys that would be forgotten while clients still try again, and for data that would be gone by mistake.
     pub fn jobs(&self, data: &DataOptions, logs: Option<&LogOptions>) -> anyhow::Result<JobsConfig> {
         if !self.retention_keys.is_zero() && self.retention_keys < Duration::from_secs(86_400) {
             bail!(
@@ -74,7 +74,7 @@ impl MaintenanceOptions {
         let logs = logs.and_then(|logs| Some(LogKeep { dir: logs.dir()?.to_owned(), keep: logs.keep() }));
         let keeps =
             Keeps { idempotency_keys: limited(self.retention_keys), job_runs: limited(self.retention_job_runs), logs };
-        Ok(JobsConfig { schedules: self.schedules(), retention: data.retention(), keeps })
+        Ok(JobsConfig { schedules: self.schedules(), retention: data.retention()?, keeps })
     }
 
     /// When each job is due.

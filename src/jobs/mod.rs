@@ -44,7 +44,7 @@ pub use schedule::{InvalidSchedule, Schedule};
 use crate::cache::Cache;
 use crate::domain::Clock;
 use crate::logs;
-use crate::store::{Attempt, Horizons, JobRun, Store, StoreError};
+use crate::store::{Attempt, Held, Horizons, JobRun, Store, StoreError};
 use run::Pieces;
 
 /// How often clock, horizons and generation are read: so much later all replicas tell what has changed of closed days.
@@ -212,23 +212,44 @@ impl Jobs {
     /// # Errors
     /// [`StoreError`].
     pub async fn synchronise(&self) -> Result<(), StoreError> {
-        self.learn().await?;
-        self.store.advance_horizons(self.config.retention.horizons(self.clock.now())).await?;
+        let before = self.learn().await?.horizons;
+        let wanted = self.config.retention.horizons(self.clock.now());
+        let after = self.store.advance_horizons(wanted, true).await?.horizons;
+        for (what, before, after) in [
+            ("minutes", before.minutes_since, after.minutes_since),
+            ("raw requests", before.raw_since, after.raw_since),
+            ("hours", before.hours_since, after.hours_since),
+        ] {
+            // Not by the passing of time, unless nobody looked for days: somebody has shortened the retention.
+            if let (Some(before), Some(after)) = (before, after)
+                && after - before > TimeDelta::days(2)
+            {
+                tracing::warn!(what, %before, %after, "much less is kept than before; what lies between is deleted by the next `retention`");
+            }
+        }
         Ok(())
     }
 
     /// The same for a visitor, who may have been started with another retention than the service: what the service keeps
-    /// stays as it is. Only a database that no service has used yet gets the visitor's.
+    /// stays as it is, be it all there is. Only a database that no service has used yet gets the visitor's.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn synchronise_as_visitor(&self) -> Result<(), StoreError> {
-        if self.learn().await? == Horizons::default() { self.synchronise().await } else { Ok(()) }
+        if !self.learn().await?.is_served {
+            let wanted = self.config.retention.horizons(self.clock.now());
+            self.store.advance_horizons(wanted, false).await?;
+        }
+        Ok(())
     }
 
-    async fn learn(&self) -> Result<Horizons, StoreError> {
-        let (held, database_time) = self.store.advance_horizons(Horizons::default()).await?;
-        self.clock.follow(database_time);
+    /// As [`synchronise`](Self::synchronise), moving nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn learn(&self) -> Result<Held, StoreError> {
+        let held = self.store.advance_horizons(Horizons::default(), false).await?;
+        self.clock.follow(held.database_time);
         Ok(held)
     }
 
@@ -268,7 +289,7 @@ impl Jobs {
         stop: &CancellationToken,
         work: impl AsyncFnOnce(&mut Pieces<'_>) -> Result<T, JobError>,
     ) -> Result<Attempt<T>, JobError> {
-        let Some(mut session) = self.store.job_session(job.name(), job.limits()).await? else {
+        let Some(mut session) = self.store.job_session(job.name(), job.limits(), false).await? else {
             return Ok(Attempt::Skipped);
         };
         let done = work(&mut Pieces::unclaimed(&mut session, stop)).await?;

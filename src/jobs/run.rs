@@ -92,7 +92,9 @@ impl Jobs {
         job: Job,
         by_hand: bool,
     ) -> Result<(Option<DateTime<Utc>>, Begun), StoreError> {
-        let Some(mut session) = self.store.job_session(job.name(), job.limits()).await? else {
+        // Who asks by hand need not wait until it is the job's turn.
+        let takes_turns = !by_hand && !job.has_its_own_lane();
+        let Some(mut session) = self.store.job_session(job.name(), job.limits(), takes_turns).await? else {
             return Ok((None, Begun::Held));
         };
         // The database's time decides, not that of a pod, which may have jumped.

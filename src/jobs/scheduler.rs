@@ -16,11 +16,11 @@ use crate::store::{Outcome, StoreError};
 /// How often it is looked what is due. A tenth of the shortest schedule that makes sense.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// For how many looks (2 s) a job is left alone that another has, or that failed: its runner may die any moment, and who
+/// For how many looks (2 s) the fold is left alone that another has, or that failed: its runner may die any moment, and who
 /// takes over should do so within two slots.
 const ASK_AGAIN_AFTER: u32 = 4;
 
-/// The same (10 s) of the jobs whose slots are hours apart, and where Postgres does not answer.
+/// The same (10 s) of the jobs whose slots are minutes and hours apart, and where Postgres does not answer.
 const ASK_AGAIN_LATER: u32 = 20;
 
 /// What this replica knows of a job.
@@ -108,8 +108,11 @@ enum Tried {
 
 impl Known {
     fn learn(&mut self, job: Job, tried: &Result<Tried, StoreError>, look_every: Duration) {
-        let soon = look_every * if job.has_its_own_lane() { ASK_AGAIN_AFTER } else { ASK_AGAIN_LATER };
+        let soon = look_every * if job == Job::Fold { ASK_AGAIN_AFTER } else { ASK_AGAIN_LATER };
         self.task = None;
+        if self.failing && tried.is_ok() {
+            tracing::info!(job = job.name(), "a job is asked for again");
+        }
         match tried {
             Ok(Tried::Settled(slot)) => self.settled = *slot,
             // What somebody else had left unfinished goes first; then this slot is asked for again, at once.

@@ -47,6 +47,12 @@ impl StoreError {
         error.as_database_error().and_then(|refusal| refusal.code()).is_some_and(|code| code == "23514")
     }
 
+    /// Whether there is no such table.
+    pub(super) fn is_missing_table(&self) -> bool {
+        let Self::Unexpected(error) = self else { return false };
+        error.as_database_error().and_then(|refusal| refusal.code()).is_some_and(|code| code == "42P01")
+    }
+
     /// Whether, as the answer to `COMMIT`, this means for certain that nothing was committed. Only Postgres itself says so,
     /// and only with these codes (integrity violation, rollback, idle or overlong transaction); a pooler that lost the
     /// server after `COMMIT` reached it sends an error of its own making, such as 08P01.

@@ -87,7 +87,7 @@ impl Store {
         }
         // Retention has dropped a day that this process believes in, having been told of an older horizon, perhaps before it
         // was paused. With the present one the rows of that day are left out and their counts go in.
-        self.advance_horizons(Horizons::default()).await?;
+        self.advance_horizons(Horizons::default(), false).await?;
         self.try_flush(batches).await
     }
 

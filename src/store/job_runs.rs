@@ -159,7 +159,8 @@ pub struct JobSession {
 }
 
 impl Store {
-    /// Opens a session for a run of `job` and takes its lock; `None` where another session has it.
+    /// Opens a session for a run of `job` and takes its lock, and where it `takes_turns` with other jobs, the lock that these have
+    /// in common; `None` where another session has one of them.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -167,6 +168,7 @@ impl Store {
         &self,
         job: &'static str,
         limits: SessionLimits,
+        takes_turns: bool,
     ) -> Result<Option<JobSession>, StoreError> {
         let milliseconds = |time: Duration| time.as_millis().to_string();
         let name = format!("endpoint-stats job {job}");
@@ -182,7 +184,7 @@ impl Store {
             connected => connected?,
         };
         let _ = within(ANSWER, sqlx::query(LOOK_FOR_CLIENT).execute(&mut connection)).await;
-        let lock = sqlx::query(sql::LOCK_JOB.sql).bind(job);
+        let lock = sqlx::query(sql::LOCK_JOB.sql).bind(job).bind(takes_turns);
         let row = within(ANSWER, lock.fetch_one(&mut connection)).await?;
         let opened_at = row.try_get("database_time")?;
         let locked: bool = row.try_get("locked")?;

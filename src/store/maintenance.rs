@@ -102,25 +102,33 @@ impl JobSession {
     }
 }
 
+/// What holds for all who use the database.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    /// From when on data is kept.
+    pub horizons: Horizons,
+    /// Whether a service has said so.
+    pub is_served: bool,
+    /// The database's time.
+    pub database_time: DateTime<Utc>,
+}
+
 impl Store {
-    /// Says from when on minutes, raw requests and hours are kept (`None`: no change) and reads back what holds, together with the
-    /// database's time.
+    /// Says from when on minutes, raw requests and hours are kept (`None`: no change), `as_service` or as somebody who only
+    /// comes by, and reads back what holds.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn advance_horizons(&self, wanted: Horizons) -> Result<(Horizons, DateTime<Utc>), StoreError> {
+    pub async fn advance_horizons(&self, wanted: Horizons, as_service: bool) -> Result<Held, StoreError> {
         let mut lease = self.lease().await?;
-        let row = within(
-            ANSWER,
-            sqlx::query(sql::ADVANCE_STATE.sql)
-                .bind(wanted.minutes_since)
-                .bind(wanted.raw_since)
-                .bind(wanted.hours_since)
-                .fetch_one(lease.connection()),
-        )
-        .await?;
+        let query = sqlx::query(sql::ADVANCE_STATE.sql)
+            .bind(wanted.minutes_since)
+            .bind(wanted.raw_since)
+            .bind(wanted.hours_since)
+            .bind(as_service);
+        let row = within(ANSWER, query.fetch_one(lease.connection())).await?;
         lease.give_back();
-        let held = Horizons {
+        let horizons = Horizons {
             minutes_since: row.try_get("minutes_since")?,
             raw_since: row.try_get("raw_since")?,
             hours_since: row.try_get("hours_since")?,
@@ -128,7 +136,7 @@ impl Store {
         let (generation, installation) = (row.try_get("data_generation")?, row.try_get("installation")?);
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         // Of two looks at once the older may come back later.
-        *state = State { horizons: held, generation: state.generation.max(generation), installation };
-        Ok((held, row.try_get("database_time")?))
+        *state = State { horizons, generation: state.generation.max(generation), installation };
+        Ok(Held { horizons, is_served: row.try_get("is_served")?, database_time: row.try_get("database_time")? })
     }
 }

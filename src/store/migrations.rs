@@ -13,7 +13,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{ANSWER, Store, StoreError, sql, within};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -21,6 +24,9 @@ mod embedded {
 
 /// Longest wait for the lock and the migrations together; a migration of much data is the longest thing there is.
 const DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// How often it is looked whether somebody else is done.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -63,14 +69,65 @@ async fn run(url: &str) -> Result<Vec<String>, MigrationError> {
     // Ends when `client` is dropped; an error shows up in the client's own calls.
     let driver = tokio::spawn(connection);
     client.batch_execute("SELECT pg_advisory_lock(hashtext('endpoint_stats'), hashtext('migrate'))").await?;
-    let report = embedded::migrations::runner()
+    // Whoever waits for a table makes all wait who come after. So not for long, and then again: a dump or a long question may
+    // be in the way, and the service goes on meanwhile.
+    client.batch_execute("SET lock_timeout = '500ms'").await?;
+    let mut told = false;
+    let report = loop {
+        let runner = embedded::migrations::runner();
         // A newer replica may have migrated already: its schema works for this one too (expand, then contract).
-        .set_abort_missing(false)
-        .run_async(&mut client)
-        .await?;
+        match runner.set_abort_missing(false).run_async(&mut client).await {
+            Err(error) if is_lock_timeout(&error) => {
+                if !told {
+                    tracing::info!("a migration waits for somebody who is at work on a table that it changes");
+                    told = true;
+                }
+                tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            }
+            ended => break ended?,
+        }
+    };
     drop(client);
     let _ = driver.await;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+}
+
+fn is_lock_timeout(error: &refinery::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<tokio_postgres::Error>() {
+            return error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
+        }
+        cause = error.source();
+    }
+    false
+}
+
+impl Store {
+    /// Waits until somebody else has brought the schema as far as this program needs it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; not because it takes long.
+    pub async fn wait_for_schema(&self) -> Result<(), StoreError> {
+        let mut told = false;
+        loop {
+            let mut lease = self.lease().await?;
+            let held = sqlx::query_scalar::<_, i64>(sql::SCHEMA_VERSION.sql).fetch_one(lease.connection());
+            let held = match within(ANSWER, held).await {
+                Err(error) if error.is_missing_table() => 0,
+                held => held?,
+            };
+            if held >= i64::from(schema_version()) {
+                lease.give_back();
+                return Ok(());
+            }
+            if !told {
+                tracing::warn!(held, needed = schema_version(), "waiting for the schema: run `endpoint-stats migrate`");
+                told = true;
+            }
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
+    }
 }
 
 /// How the server's certificate is checked: libpq's `sslmode` (PostgreSQL documentation, section 34.19).

@@ -87,6 +87,8 @@ pub(super) const REQUESTS_SLOWEST: Statement =
     Statement { file: "requests_slowest.sql", sql: include_str!("../../sql/requests_slowest.sql") };
 pub(super) const REVOKE_API_KEY: Statement =
     Statement { file: "revoke_api_key.sql", sql: include_str!("../../sql/revoke_api_key.sql") };
+pub(super) const SCHEMA_VERSION: Statement =
+    Statement { file: "schema_version.sql", sql: include_str!("../../sql/schema_version.sql") };
 pub(super) const SERIES_HOURS: Statement =
     Statement { file: "series_hours.sql", sql: include_str!("../../sql/series_hours.sql") };
 pub(super) const SERIES_MINUTES: Statement =
@@ -159,6 +161,7 @@ pub const ALL: &[Statement] = &[
     REQUESTS_NEWEST,
     REQUESTS_SLOWEST,
     REVOKE_API_KEY,
+    SCHEMA_VERSION,
     SERIES_HOURS,
     SERIES_MINUTES,
     SERIES_OF_DAYS,

@@ -1,10 +1,11 @@
 //! Migrations and statements.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use endpoint_stats::store::{migrate, sql};
 
-use crate::harness::{Database, process};
+use crate::harness::{Database, process, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_processes_that_migrate_at_once_run_each_migration_once() {
@@ -25,6 +26,54 @@ async fn the_command_migrates_and_says_what_it_did() {
     assert_eq!((first.code, first.stdout.contains("V1__core")), (Some(0), true), "{}{}", first.stdout, first.stderr);
     let second = process::run(&database, &["migrate"]).await;
     assert_eq!((second.code, second.stdout.as_str()), (Some(0), "The schema is up to date.\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_newer_than_the_schema_waits_until_somebody_migrates() {
+    let database = Database::empty().await;
+    let serving = process::serve(&database, &[("MIGRATE", "off"), ("JOBS", "off")]);
+    let migrating = async {
+        // As soon as it is there, which it would not be for long if it did not wait.
+        let connected = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'endpoint-stats'";
+        until("it has asked", async || database.number(connected).await > 0).await;
+        migrate(database.url()).await.unwrap();
+    };
+    let ((mut child, address), ()) = tokio::join!(serving, migrating);
+    assert!(reqwest::get(format!("{address}/api/v1/overview")).await.unwrap().status().is_success());
+    child.kill().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_has_to_wait_keeps_no_reader_out_for_long() {
+    let database = Database::create().await;
+    // As it was before the third.
+    database
+        .execute(
+            "DELETE FROM refinery_schema_history WHERE version = 3;
+             ALTER TABLE rollup_state DROP COLUMN hours_since, DROP COLUMN is_served;
+             ALTER TABLE job_runs DROP CONSTRAINT job_runs_outcome, DROP COLUMN attempts, DROP COLUMN started_at,
+                 DROP COLUMN by_hand, DROP COLUMN retry_at, DROP COLUMN runner;
+             DROP INDEX idx_job_runs_unfinished",
+        )
+        .await;
+    let dump = database.connect().await;
+    dump.batch_execute("BEGIN; SELECT * FROM rollup_state").await.unwrap();
+    let reading = async {
+        let reader = database.connect().await;
+        let (mut slowest, began) = (Duration::ZERO, Instant::now());
+        while began.elapsed() < Duration::from_secs(3) {
+            let asked = Instant::now();
+            reader.query("SELECT data_generation FROM rollup_state", &[]).await.unwrap();
+            slowest = slowest.max(asked.elapsed());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        dump.batch_execute("COMMIT").await.unwrap();
+        slowest
+    };
+    let (migrated, slowest) = tokio::join!(migrate(database.url()), reading);
+    assert_eq!(migrated.unwrap().len(), 1);
+    println!("the slowest reader beside a migration that waited: {slowest:?}");
+    assert!(slowest < Duration::from_millis(2_500), "{slowest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

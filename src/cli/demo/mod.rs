@@ -144,12 +144,13 @@ impl DemoCommand {
     /// The service, on the address asked for or, where that is in use, on another port.
     async fn build(&self, url: String) -> anyhow::Result<Application> {
         let data = data_defaults()?;
+        let retention = data.retention()?;
         let config = |listen| AppConfig {
             store: StoreConfig { url: url.clone(), pool_min: 2, pool_max: 10 },
             replica: None,
             cache: CacheConfig::default(),
             ingest: data.ingest(),
-            maintenance: JobsConfig::new(data.retention()),
+            maintenance: JobsConfig::new(retention),
             // Its address is this machine's own.
             limits: LimitsConfig::NONE,
             trusted_proxies: Vec::new(),

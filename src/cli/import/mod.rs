@@ -75,7 +75,7 @@ impl ImportCommand {
         store::migrate(&store_config.url).await?;
         let store = Arc::new(Store::new(&store_config)?);
         let clock = Clock::system();
-        let jobs = Jobs::new(Arc::clone(&store), clock.clone(), JobsConfig::new(self.data.retention()));
+        let jobs = Jobs::new(Arc::clone(&store), clock.clone(), JobsConfig::new(self.data.retention()?));
         jobs.synchronise_as_visitor().await?;
         let stop = CancellationToken::new();
         let (ingest, writer) = Ingest::start(Arc::clone(&store), clock.clone(), self.data.ingest(), stop.clone());

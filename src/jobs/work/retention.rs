@@ -47,7 +47,7 @@ impl Jobs {
         match in_use {
             None => Ok(()),
             Some(day) => Err(JobError::Failed(format!(
-                "{day} could not be dropped: a transaction that reads requests has been open for too long"
+                "{day} could not be dropped: somebody has been at work on requests for too long, such as a transaction left open or a dump"
             ))),
         }
     }

@@ -5,6 +5,7 @@ use chrono::Days;
 use super::super::run::{JobError, Pieces};
 use crate::cache::SweepError;
 use crate::jobs::Jobs;
+use crate::store::Upkeep;
 
 /// Differences that are counted: more would say nothing new.
 const DIFFERENCES: u32 = 100;
@@ -12,33 +13,21 @@ const DIFFERENCES: u32 = 100;
 impl Jobs {
     /// Tells the planner about the tables that changed.
     pub(super) async fn analyze(&self, pieces: &mut Pieces<'_>) -> Result<(), JobError> {
-        for table in pieces.session.tables_to_analyze().await? {
-            pieces.next(format!("analyzing {}", table.name)).await?;
-            pieces.session.keep_up(&table).await?;
-            pieces.count(1);
-        }
-        Ok(())
+        let tables = pieces.session.tables_to_analyze().await?;
+        each(pieces, "analyzing", tables).await
     }
 
     /// Vacuums the rollups and the days that are open: yesterday's is, since late records still come in.
     pub(super) async fn vacuum(&self, pieces: &mut Pieces<'_>) -> Result<(), JobError> {
         let open = self.clock.now().date_naive() - Days::new(1);
-        for table in pieces.session.tables_to_vacuum(open).await? {
-            pieces.next(format!("vacuuming {}", table.name)).await?;
-            pieces.session.keep_up(&table).await?;
-            pieces.count(1);
-        }
-        Ok(())
+        let tables = pieces.session.tables_to_vacuum(open).await?;
+        each(pieces, "vacuuming", tables).await
     }
 
     /// Builds the indexes of the rollups anew.
     pub(super) async fn reindex(&self, pieces: &mut Pieces<'_>) -> Result<(), JobError> {
-        for index in pieces.session.indexes_to_rebuild().await? {
-            pieces.next(format!("rebuilding {}", index.name)).await?;
-            pieces.session.keep_up(&index).await?;
-            pieces.count(1);
-        }
-        Ok(())
+        let indexes = pieces.session.indexes_to_rebuild().await?;
+        each(pieces, "rebuilding", indexes).await
     }
 
     /// Removes answers from Redis that nobody will ask for again.
@@ -57,8 +46,9 @@ impl Jobs {
     /// changes.
     pub(super) async fn verify(&self, pieces: &mut Pieces<'_>) -> Result<(), JobError> {
         let day = self.clock.now().date_naive() - Days::new(1);
-        if self.store.horizons().raw_since.is_some_and(|since| day < since.date_naive()) {
-            // With less than a day of raw requests kept there is nothing to compare with.
+        let horizons = self.store.horizons();
+        if [horizons.raw_since, horizons.hours_since].iter().flatten().any(|since| day < since.date_naive()) {
+            // With less than a day of them kept there is nothing to compare.
             return Ok(());
         }
         pieces.next(format!("comparing {day}")).await?;
@@ -72,4 +62,19 @@ impl Jobs {
             ))),
         }
     }
+}
+
+/// Does each piece of upkeep. One that fails (a table that has gone meanwhile, one that is damaged) keeps none of the others
+/// from being done, and fails the run at its end.
+async fn each(pieces: &mut Pieces<'_>, doing: &str, upkeep: Vec<Upkeep>) -> Result<(), JobError> {
+    let mut failed = Vec::new();
+    for upkeep in upkeep {
+        // Fails where the session itself is lost.
+        pieces.next(format!("{doing} {}", upkeep.name)).await?;
+        match pieces.session.keep_up(&upkeep).await {
+            Ok(()) => pieces.count(1),
+            Err(error) => failed.push(format!("{doing} {}: {error}", upkeep.name)),
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(JobError::Failed(failed.join("; "))) }
 }

@@ -234,3 +234,37 @@ async fn a_slot_that_failed_is_over_when_a_later_one_was_begun() {
     app.clock.set(slot);
     assert!(matches!(begin(&app.jobs, Job::Fold).await, Begun::Settled));
 }
+
+#[tokio::test]
+async fn after_a_clock_has_jumped_ahead_and_back_slots_are_run_again() {
+    let app = TestApp::start().await;
+    app.clock.set(at("2027-06-01T00:00:00Z"));
+    perform(won(&app.jobs, Job::Fold).await).await;
+    app.clock.set(at("2026-11-21T10:20:30Z"));
+    assert_eq!(perform(won(&app.jobs, Job::Fold).await).await, at("2026-11-21T10:20:30Z"));
+    assert!(matches!(begin(&app.jobs, Job::Fold).await, Begun::Settled));
+}
+
+#[tokio::test]
+async fn jobs_that_work_hard_take_turns_on_all_replicas_together() {
+    let app = TestApp::start().await;
+    // On a new database they wait for their first slot.
+    for job in [Job::Analyze, Job::Vacuum] {
+        assert!(matches!(begin(&app.jobs, job).await, Begun::Settled));
+    }
+    app.clock.advance(TimeDelta::days(8));
+    let analyzing = won(&app.jobs, Job::Analyze).await;
+    assert!(matches!(begin(&app.jobs, Job::Vacuum).await, Begun::Held));
+    // Those that keep answers fresh wait for nobody, nor does who asks by hand.
+    perform(won(&app.jobs, Job::Fold).await).await;
+    assert!(matches!(app.jobs.begin(Job::Vacuum, true).await, Ok(Begun::Won(_))));
+    perform(analyzing).await;
+    until("the lock is free", async || match begin(&app.jobs, Job::Vacuum).await {
+        Begun::Won(run) => {
+            perform(run).await;
+            true
+        }
+        _ => false,
+    })
+    .await;
+}

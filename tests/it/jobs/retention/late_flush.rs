@@ -11,7 +11,7 @@ use crate::harness::{Database, NOW, TestApp, at};
 /// A replica's store, with the horizons as they are now.
 async fn store(database: &Database) -> Store {
     let store = Store::new(&StoreConfig { url: database.url().to_owned(), pool_min: 0, pool_max: 2 }).unwrap();
-    store.advance_horizons(Horizons::default()).await.unwrap();
+    store.advance_horizons(Horizons::default(), false).await.unwrap();
     store
 }
 
