@@ -321,7 +321,8 @@ async fn the_program_asks_its_replica_also_without_jobs() {
         let limit = asked.fetch_add(1, Ordering::Relaxed);
         let url = format!("{address}/api/v1/endpoints/top?window=2h&limit={limit}");
         let answer = client.get(url).header("Cache-Control", cache_control).send().await.unwrap();
-        answer.json::<Value>().await.unwrap()["total"]["requests"].as_i64().unwrap()
+        let answer: Value = answer.json().await.unwrap();
+        answer["total"]["requests"].as_i64().unwrap_or_else(|| panic!("{answer}"))
     };
     accept(3).await;
     until("the service beats", async || database.number(BEATS).await == 1).await;
