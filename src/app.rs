@@ -94,8 +94,10 @@ impl Application {
             None => store,
         });
         const DATABASE: &str = "the database does not answer as it should";
-        // Where somebody else migrates, this one may come first.
-        store.wait_for_schema().await.context(DATABASE)?;
+        if !config.migrate {
+            // Somebody else does, and may not have yet.
+            store.wait_for_schema().await.context(DATABASE)?;
+        }
         let jobs = Jobs::new(Arc::clone(&store), clock.clone(), config.maintenance);
         jobs.synchronise().await.context(DATABASE)?;
 

@@ -44,7 +44,7 @@ pub use schedule::{InvalidSchedule, Schedule};
 use crate::cache::Cache;
 use crate::domain::Clock;
 use crate::logs;
-use crate::store::{Attempt, Held, Horizons, JobRun, Store, StoreError};
+use crate::store::{Held, Horizons, JobRun, Store, StoreError};
 use run::Pieces;
 
 /// How often clock, horizons and generation are read: so much later all replicas tell what has changed of closed days.
@@ -253,31 +253,33 @@ impl Jobs {
         Ok(held)
     }
 
-    /// Moves all deltas there are into minutes and hours, outside any slot. Returns how many.
+    /// Moves all deltas there are into minutes and hours, outside any slot. Returns how many, `None` where another
+    /// replica is at it.
     ///
     /// # Errors
     /// [`JobError`]; whole pieces may have been moved.
-    pub async fn fold(&self, stop: &CancellationToken) -> Result<Attempt<u64>, JobError> {
+    pub async fn fold(&self, stop: &CancellationToken) -> Result<Option<u64>, JobError> {
         self.unclaimed(Job::Fold, stop, async |pieces| self.fold_all(pieces).await.map(|_| pieces.rows())).await
     }
 
     /// Brings the daily view up to date if a day has closed or is stale, outside any slot; with `always`, in any case.
-    /// Returns whether it did.
+    /// Returns whether it did, `None` where another replica is at it.
     ///
     /// # Errors
     /// [`JobError`].
-    pub async fn refresh(&self, always: bool) -> Result<Attempt<bool>, JobError> {
+    pub async fn refresh(&self, always: bool) -> Result<Option<bool>, JobError> {
         let stop = CancellationToken::new();
         let today = self.clock.now().date_naive();
         self.unclaimed(Job::Refresh, &stop, async |pieces| Ok(pieces.session.refresh(today, always).await?.is_some()))
             .await
     }
 
-    /// Makes the partitions of the days ahead, and gives closed days their btree, outside any slot. Returns how many.
+    /// Makes the partitions of the days ahead, and gives closed days their btree, outside any slot. Returns how many,
+    /// `None` where another replica is at it.
     ///
     /// # Errors
     /// [`JobError`].
-    pub async fn partitions(&self) -> Result<Attempt<u64>, JobError> {
+    pub async fn partitions(&self) -> Result<Option<u64>, JobError> {
         let stop = CancellationToken::new();
         self.unclaimed(Job::Partitions, &stop, async |pieces| self.prepare_days(pieces).await.map(|()| pieces.rows()))
             .await
@@ -288,13 +290,13 @@ impl Jobs {
         job: Job,
         stop: &CancellationToken,
         work: impl AsyncFnOnce(&mut Pieces<'_>) -> Result<T, JobError>,
-    ) -> Result<Attempt<T>, JobError> {
+    ) -> Result<Option<T>, JobError> {
         let Some(mut session) = self.store.job_session(job.name(), job.limits(), false).await? else {
-            return Ok(Attempt::Skipped);
+            return Ok(None);
         };
         let done = work(&mut Pieces::unclaimed(&mut session, stop)).await?;
         session.close().await;
-        Ok(Attempt::Performed(done))
+        Ok(Some(done))
     }
 
     /// Keeps the clock, the horizons and the date of a read replica right, and, where `maintain` says so, runs every job at
@@ -342,13 +344,12 @@ impl Jobs {
         loop {
             ticks.tick().await;
             let looked = self.synchronise().await;
-            match &looked {
-                // Told once, not every two seconds.
-                Err(error) if !failing => tracing::error!(error = %error, "the state of the rollups cannot be read"),
-                Ok(()) if failing => tracing::info!("the state of the rollups is read again"),
-                Ok(()) | Err(_) => {}
-            }
-            failing = looked.is_err();
+            tell_once(
+                &mut failing,
+                &looked,
+                "the state of the rollups cannot be read",
+                "the state of the rollups is read again",
+            );
         }
     }
 
@@ -359,13 +360,7 @@ impl Jobs {
         while self.store.has_replica() {
             ticks.tick().await;
             let (beat, ()) = tokio::join!(self.store.beat(), self.store.look_at_replica());
-            match &beat {
-                // Told once, not every second.
-                Err(error) if !failing => tracing::error!(error = %error, "read replicas cannot be dated"),
-                Ok(()) if failing => tracing::info!("read replicas are dated again"),
-                Ok(()) | Err(_) => {}
-            }
-            failing = beat.is_err();
+            tell_once(&mut failing, &beat, "read replicas cannot be dated", "read replicas are dated again");
         }
     }
 }
@@ -377,6 +372,16 @@ pub enum Started {
     Now(DateTime<Utc>),
     /// It was running already.
     AlreadyRunning,
+}
+
+/// Tells of a failure and of its end, once each, and not at every look.
+fn tell_once(failing: &mut bool, outcome: &Result<(), StoreError>, begins: &str, ends: &str) {
+    match outcome {
+        Err(error) if !*failing => tracing::error!(error = %error, "{begins}"),
+        Ok(()) if *failing => tracing::info!("{ends}"),
+        Ok(()) | Err(_) => {}
+    }
+    *failing = outcome.is_err();
 }
 
 /// Ticks now and every `period`. One that is missed while work takes long is not made up for.

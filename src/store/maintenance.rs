@@ -13,15 +13,6 @@ use super::{ANSWER, Horizons, JobSession, State, Store, StoreError, sql, within}
 /// The lock under which rollups are written and the view is refreshed.
 const ROLLUPS_LOCK: &str = "rollups";
 
-/// What came of trying to do something that one replica at a time may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attempt<T> {
-    /// It was done.
-    Performed(T),
-    /// Another replica is at it.
-    Skipped,
-}
-
 impl JobSession {
     /// Moves at most `limit` deltas into minutes and hours; marks days before `today` that changed as stale. Returns how many
     /// it moved. Waits for a refresh that is under way.

@@ -41,7 +41,7 @@ pub use endpoints::EndpointCaps;
 pub use error::StoreError;
 pub use flush::{BatchKey, BatchOutcome, FlushBatch, RequestRow};
 pub use job_runs::{Claim, ClaimedRun, Due, Ending, JobRun, JobSession, Outcome, SessionLimits};
-pub use maintenance::{Attempt, Held};
+pub use maintenance::Held;
 pub use migrations::{MigrationError, migrate, schema_version};
 pub use questions::{
     Daily, DailyRow, EndpointFilter, RawOrder, RawRequest, RawRequests, Series, SeriesPoint, WindowTotals,
