@@ -5,7 +5,7 @@
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fuzz-api measure-jobs
+.PHONY: help demo test check fuzz-api measure-jobs bench bench-quick
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -23,12 +23,22 @@ fuzz-api: ## Hold the API to its description with made-up requests (schemathesis
 	@scripts/setup postgres python
 	scripts/fuzz-api
 
+bench: ## Measure the service beside its limits and beside the plain way; writes benches/RESULTS.md (some 10 minutes after the build)
+	@scripts/setup postgres redis bench
+	cargo build --release --locked --workspace
+	"$${CARGO_TARGET_DIR:-target}/release/endpoint-stats-bench"
+
+bench-quick: ## The same in less than 2 minutes after the build, one short round of each; writes nothing
+	@scripts/setup postgres redis bench
+	cargo build --release --locked --workspace
+	"$${CARGO_TARGET_DIR:-target}/release/endpoint-stats-bench" --quick
+
 measure-jobs: ## Measure maintenance on 2.6 billion requests in the rollups, and hold it to its goals (some 2 minutes)
 	@scripts/setup postgres
 	MEASURE_ALONE=1 cargo test --locked --test it -- jobs::measured jobs::beside --nocapture --test-threads=1
 
 check: ## Formatting, lints and documentation, as CI does
 	@scripts/setup
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
