@@ -79,6 +79,8 @@ pub(crate) struct Pace {
     pub(crate) plain_rows: u64,
     /// Lines of the access log.
     pub(crate) log_lines: usize,
+    /// Minutes of requests whose bytes on disk are counted.
+    pub(crate) disk_minutes: u64,
     /// Days of history, one after the other; the first is what all but growth is measured with.
     pub(crate) history_days: &'static [u32],
 }
@@ -90,6 +92,7 @@ impl Pace {
         question: Duration::from_secs(1),
         plain_rows: 5_000_000,
         log_lines: 1_000_000,
+        disk_minutes: 20,
         history_days: &[30, 120, 480],
     };
     const QUICK: Self = Self {
@@ -98,6 +101,7 @@ impl Pace {
         question: Duration::from_secs(1),
         plain_rows: 1_000_000,
         log_lines: 200_000,
+        disk_minutes: 5,
         history_days: &[30],
     };
 }

@@ -100,6 +100,9 @@ struct Process(Child);
 impl Process {
     /// Asks it to end, and waits until it has.
     fn stop(&mut self) {
+        if !matches!(self.0.try_wait(), Ok(None)) {
+            return;
+        }
         let pid = self.0.id().to_string();
         if Command::new("kill").args(["-TERM", &pid]).status().is_ok_and(|status| status.success()) {
             let began = Instant::now();

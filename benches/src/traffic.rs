@@ -21,13 +21,13 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// One of [`ENDPOINTS`].
+    /// One of [`ENDPOINTS`]. Method and route together have 44 bytes, the mean of a real system (78,160 spans of Train Ticket).
     pub(crate) fn numbered(number: usize) -> Self {
         let method = ["GET", "GET", "POST", "GET", "PUT", "GET", "DELETE"][number % 7];
         Self {
             service: format!("service-{}", number % 8),
             method,
-            route: format!("/api/v1/resource-{number}/{{id}}/items"),
+            route: format!("/api/v1/resource-{number}/things/{{id}}/history"),
         }
     }
 
@@ -179,12 +179,13 @@ mod tests {
         let lines: Vec<&str> = line.lines().collect();
         assert_eq!(
             lines[0],
-            r#"{"timestamp":"2026-11-21T10:20:30.123Z","service":"service-2","method":"POST","route":"/api/v1/resource-2/{id}/items","status":404,"response_time_ms":12.345}"#
+            r#"{"timestamp":"2026-11-21T10:20:30.123Z","service":"service-2","method":"POST","route":"/api/v1/resource-2/things/{id}/history","status":404,"response_time_ms":12.345}"#
         );
-        assert_eq!(lines[1], "POST /api/v1/resource-2/{id}/items\t2026-11-21 10:20:30.123+00\t12.345\t404");
+        assert_eq!(lines[1], "POST /api/v1/resource-2/things/{id}/history\t2026-11-21 10:20:30.123+00\t12.345\t404");
         assert!(
-            lines[2]
-                .contains(r#"[21/Nov/2026:10:20:30 +0000] "POST /api/v1/resource-2/12346/items?page=5 HTTP/1.1" 404"#),
+            lines[2].contains(
+                r#"[21/Nov/2026:10:20:30 +0000] "POST /api/v1/resource-2/things/12346/history?page=5 HTTP/1.1" 404"#
+            ),
             "{}",
             lines[2]
         );

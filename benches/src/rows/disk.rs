@@ -15,9 +15,6 @@ use crate::traffic::{Names, Traffic};
 /// What part of the plain schema's bytes a request may take.
 const GOAL: f64 = 0.25;
 
-/// Minutes of yesterday that are taken in: as many requests as the plain schema takes in some seconds.
-const MINUTES: u64 = 10;
-
 /// All that is ours, the view and every index included.
 const BYTES: &str = "
     SELECT SUM(pg_total_relation_size(oid))::float8 FROM pg_class
@@ -29,7 +26,7 @@ pub(crate) fn measure(bench: &Bench, plain: &Plain, table: &mut Table) -> Result
     run(&mut bench.program.command(&database, &["migrate"]))?;
     // Before the first record a table and its indexes have their first pages, whatever the number of requests.
     let empty = database.number(BYTES)?;
-    let requests = MINUTES * 60 * PER_SECOND;
+    let requests = bench.pace.disk_minutes * 60 * PER_SECOND;
     let (names, mut lines) = (Names::all(), String::new());
     let yesterday_noon = (Utc::now() - TimeDelta::days(1)).date_naive().and_hms_opt(12, 0, 0).unwrap_or_default();
     for request in Traffic::from(yesterday_noon.and_utc(), PER_SECOND as f64).take(requests as usize) {
