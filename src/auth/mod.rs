@@ -98,10 +98,15 @@ impl KeyRing {
     /// [`Refusal`]; after a wait of at most 3 s where the key is not known.
     pub async fn check(&self, presented: &str) -> Result<Caller, Refusal> {
         match self.look_up(presented) {
-            Found::Holds(caller) => return Ok(caller),
-            Found::Wrong => return Err(Refusal::Invalid),
-            Found::Unfamiliar => {}
+            Found::Holds(caller) => Ok(caller),
+            Found::Wrong => Err(Refusal::Invalid),
+            // In a box, so that the many whose key is known do not carry along the room for it.
+            Found::Unfamiliar => Box::pin(self.check_anew(presented)).await,
         }
+    }
+
+    /// Who presents a key that is not known yet, after the next load.
+    async fn check_anew(&self, presented: &str) -> Result<Caller, Refusal> {
         // Only a load that begins from now on can have seen a key that was made before now.
         let asked = Instant::now();
         let mut known = self.known.subscribe();

@@ -1,8 +1,9 @@
 //! Under which names an answer is kept.
 
 use std::fmt::Debug;
+use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use semver::Version;
 
@@ -51,28 +52,64 @@ impl Namespace {
     }
 }
 
-/// A question, and the generation of the data it is asked about. Equal questions have equal keys, however they were written.
+/// A question, as the caches tell it from others. Equal questions have equal names, however they were written. Clones share
+/// the text, which is hashed once, however often it is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// Says the same as `text` does, so it comes first in a comparison.
+    hash: u64,
+    text: Arc<str>,
+}
+
+impl Name {
+    /// The name of `question`, all of which its `Debug` form tells.
+    pub fn new(question: &impl Debug) -> Self {
+        /// Another one in each process: nobody can choose questions that meet in one place of a cache.
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let text = format!("{question:?}");
+        Self { hash: HASHER.hash_one(&text), text: text.into() }
+    }
+
+    /// How much room the text takes.
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// A question, and the generation of the data it is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    question: Arc<str>,
+    question: Name,
     generation: i64,
 }
 
 impl Key {
-    /// The key of `question`, all of which its `Debug` form tells.
+    /// The key of `question`.
     pub fn new(question: &impl Debug, generation: i64) -> Self {
-        Self { question: format!("{question:?}").into(), generation }
+        Self::of(&Name::new(question), generation)
+    }
+
+    /// The key of the question that is called `question`.
+    #[must_use]
+    pub fn of(question: &Name, generation: i64) -> Self {
+        Self { question: question.clone(), generation }
     }
 
     /// The question, whatever the generation.
-    pub(super) fn question(&self) -> &Arc<str> {
+    pub(super) fn question(&self) -> &Name {
         &self.question
     }
 
     /// Of the question: a client may write much into it, and this is short. Only Redis needs it, so a hit in the process does
     /// not pay for it.
     pub(super) fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(self.question.as_bytes())
+        Fingerprint::of(self.question.text.as_bytes())
     }
 
     /// The generation of the data.

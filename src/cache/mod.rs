@@ -48,7 +48,7 @@ use chrono::{DateTime, Utc};
 pub use debits::Debits;
 pub use encodings::{Body, Encoding};
 pub use entry::Entry;
-pub use key::{Key, Namespace};
+pub use key::{Key, Name, Namespace};
 pub use lifetimes::{Lifetime, Lifetimes};
 pub use redis::InvalidRedisUrl;
 pub use sweep::{Sweep, SweepError, Swept};
@@ -114,9 +114,9 @@ pub enum Outage {
 /// Both caches.
 pub struct Cache {
     /// By question, of any generation.
-    local: moka::future::Cache<Arc<str>, LocalCopy>,
+    local: moka::future::Cache<Name, LocalCopy>,
     /// Answers under way, by question and generation.
-    flights: moka::future::Cache<(Arc<str>, i64), (Entry, Origin)>,
+    flights: moka::future::Cache<(Name, i64), (Entry, Origin)>,
     turns: Turns,
     redis: Option<Arc<Redis>>,
     namespace: Namespace,
@@ -138,6 +138,10 @@ struct LocalCopy {
 struct Renewal(Arc<AtomicBool>);
 
 impl LocalCopy {
+    fn is_being_renewed(&self) -> bool {
+        self.renewing.load(Ordering::Acquire)
+    }
+
     fn claim(&self) -> Option<Renewal> {
         (!self.renewing.swap(true, Ordering::AcqRel)).then(|| Renewal(Arc::clone(&self.renewing)))
     }
@@ -159,7 +163,7 @@ impl Cache {
         let redis = config.redis_url.as_ref().map(|url| Redis::new(url, config.pool_max)).transpose()?;
         let local = moka::future::Cache::builder()
             .max_capacity(config.local_bytes)
-            .weigher(|question: &Arc<str>, copy: &LocalCopy| {
+            .weigher(|question: &Name, copy: &LocalCopy| {
                 // Twice the body: its compressed forms together are smaller than it is.
                 u32::try_from(question.len() + 2 * copy.entry.body.plain().len() + 256).unwrap_or(u32::MAX)
             })
@@ -190,11 +194,31 @@ impl Cache {
         &self.lifetimes
     }
 
-    /// The answer under `key` that is in this process and may be told at `now`. Waits for nobody.
-    pub async fn current(&self, key: &Key, now: DateTime<Utc>) -> Option<Entry> {
-        let LocalCopy { entry, arrived_at, .. } = self.local.get(key.question()).await?;
-        let current = entry.generation == key.generation() && self.lifetimes.is_current(&entry, arrived_at, now);
-        current.then_some(entry)
+    /// The answer under `key` that is in this process and may be told at `now`; an old one only while somebody is at making a
+    /// newer one. Waits for nobody.
+    pub async fn at_hand(&self, key: &Key, now: DateTime<Utc>) -> Option<(Entry, Origin)> {
+        let copy = self.local_copy(key).await?;
+        if self.is_current(&copy, now) {
+            return Some((copy.entry, Origin::Found));
+        }
+        (self.lifetimes.is_in_grace(&copy.entry, now) && copy.is_being_renewed())
+            .then(|| self.told_old(copy.entry, now))
+    }
+
+    /// The answer under `key` that is in this process and good at `now`.
+    async fn current(&self, key: &Key, now: DateTime<Utc>) -> Option<Entry> {
+        let copy = self.local_copy(key).await?;
+        self.is_current(&copy, now).then_some(copy.entry)
+    }
+
+    /// The answer in this process, if it was made from the key's generation; however old.
+    async fn local_copy(&self, key: &Key) -> Option<LocalCopy> {
+        let copy = self.local.get(key.question()).await?;
+        (copy.entry.generation == key.generation()).then_some(copy)
+    }
+
+    fn is_current(&self, copy: &LocalCopy, now: DateTime<Utc>) -> bool {
+        self.lifetimes.is_current(&copy.entry, copy.arrived_at, now)
     }
 
     /// The answer under `key` at `now`, made by `make` where there is none. Where `make` fails and `outage` takes that for an
@@ -209,18 +233,16 @@ impl Cache {
         make: impl Future<Output = Result<Entry, E>>,
         outage: impl Fn(&E) -> Option<Outage>,
     ) -> Result<(Entry, Origin), Arc<E>> {
-        if let Some(entry) = self.current(key, now).await {
-            return Ok((entry, Origin::Found));
-        }
         let mut renewal = None;
-        if let Some(copy) = self.local.get(key.question()).await
-            && copy.entry.generation == key.generation()
-            && self.lifetimes.is_in_grace(&copy.entry, now)
-        {
-            renewal = copy.claim();
-            if renewal.is_none() {
-                let origin = self.origin_of_old(&copy.entry, now);
-                return Ok((copy.entry, origin));
+        if let Some(copy) = self.local_copy(key).await {
+            if self.is_current(&copy, now) {
+                return Ok((copy.entry, Origin::Found));
+            }
+            if self.lifetimes.is_in_grace(&copy.entry, now) {
+                renewal = copy.claim();
+                if renewal.is_none() {
+                    return Ok(self.told_old(copy.entry, now));
+                }
             }
         }
         if !self.trouble.lets_through(now) {
@@ -232,7 +254,7 @@ impl Cache {
 
         // Whoever comes while this is on its way waits here, and is told what it brings.
         let (mut led, mut made) = (false, false);
-        let flight = (Arc::clone(key.question()), key.generation());
+        let flight = (key.question().clone(), key.generation());
         let landed = self
             .flights
             .try_get_with_by_ref(&flight, async {
@@ -362,6 +384,11 @@ impl Cache {
     /// An old answer that is still within the time that clients were told is as good as any.
     fn origin_of_old(&self, entry: &Entry, now: DateTime<Utc>) -> Origin {
         if self.lifetimes.is_shared(entry, now) { Origin::Found } else { Origin::Stale }
+    }
+
+    fn told_old(&self, entry: Entry, now: DateTime<Utc>) -> (Entry, Origin) {
+        let origin = self.origin_of_old(&entry, now);
+        (entry, origin)
     }
 
     async fn shared<'k>(&self, key: &'k Key) -> Option<SharedCopy<'k>> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::entry::Entry;
+use super::key::Name;
 
 /// How long a question's turns are remembered after the last who took one: longer than any request lives.
 const REMEMBERED_FOR: Duration = Duration::from_secs(10);
@@ -20,7 +21,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 pub(super) struct Turns {
     /// Counts arrivals and beginnings, so that of any two it is known which came first.
     clock: AtomicU64,
-    last: moka::future::Cache<Arc<str>, Arc<Mutex<Option<Made>>>>,
+    last: moka::future::Cache<Name, Arc<Mutex<Option<Made>>>>,
 }
 
 /// The answer made last, and when it was begun. Kept only while somebody waits who may have come before: kept for longer, it
@@ -39,7 +40,7 @@ impl Turns {
     /// An answer that was begun after this was called, and whether it was made for this caller.
     pub(super) async fn take<E>(
         &self,
-        question: &Arc<str>,
+        question: &Name,
         make: impl Future<Output = Result<Entry, E>>,
     ) -> Result<(Entry, bool), E> {
         let arrived = self.tick();
@@ -81,7 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_while_one_is_made_shares_the_next() {
-        let (turns, question) = (Turns::new(), Arc::from("question"));
+        let (turns, question) = (Turns::new(), Name::new(&"question"));
         let (open, opened) = tokio::sync::oneshot::channel::<()>();
         let first = turns.take(&question, async {
             let _ = opened.await;

@@ -93,9 +93,12 @@ impl TopCommand {
                 format!("{}\n", table::table(&stats.ranking(&query, Source::Primary).await?, table::width()))
                     .into_bytes()
             }
-            OutputFormat::Csv => stats.ask(&Question::Ranking(query, Format::Csv), true).await?.body.plain().to_vec(),
+            OutputFormat::Csv => {
+                stats.ask(&Question::Ranking(query, Format::Csv).into(), true).await?.body.plain().to_vec()
+            }
             OutputFormat::Json => {
-                let mut body = stats.ask(&Question::Ranking(query, Format::Json), true).await?.body.plain().to_vec();
+                let mut body =
+                    stats.ask(&Question::Ranking(query, Format::Json).into(), true).await?.body.plain().to_vec();
                 body.push(b'\n');
                 body
             }

@@ -15,6 +15,12 @@ impl Fingerprint {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// The bytes that are printed: more than enough to tell apart.
+    #[must_use]
+    pub fn half(&self) -> &[u8] {
+        &self.0[..16]
+    }
+
     /// All 32 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
@@ -38,7 +44,7 @@ impl From<[u8; 32]> for Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..16].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.half().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

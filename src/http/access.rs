@@ -8,32 +8,29 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header;
 use actix_web::middleware::Next;
 use actix_web::web::Data;
-use actix_web::{Error, HttpMessage as _, HttpRequest};
+use actix_web::{Error, HttpRequest};
 
 use super::error::ApiError;
 use super::unread::refuse;
 use super::{App, limits};
 use crate::auth::{Caller, Refusal};
 use crate::domain::{KeyPrefix, Scope};
+use crate::limits::Kind;
 
 /// Parameters that other services take keys by.
 const KEY_PARAMETERS: [&str; 9] =
     ["key", "api_key", "apikey", "api-key", "token", "access_token", "auth", "authorization", "bearer"];
 
-/// Lets those in whose key allows `wanted`, and, where no keys are asked for, anybody. The [`Caller`] found is in the
-/// extensions of the request.
+/// Lets those in whose key allows `wanted`, and, where no keys are asked for, anybody; as often as the limit on what is of
+/// `kind` lets them.
 pub(super) async fn need(
     wanted: Scope,
+    kind: Kind,
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     match admit(wanted, request.request()).await {
-        Ok(caller) => {
-            if let Some(caller) = caller {
-                request.extensions_mut().insert(caller);
-            }
-            next.call(request).await
-        }
+        Ok(caller) => limits::keep(kind, caller, request, next).await,
         Err(error) => {
             let (request, payload) = request.into_parts();
             let response = refuse(&error, payload);

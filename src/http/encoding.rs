@@ -30,6 +30,9 @@ pub(super) async fn send(request: &HttpRequest, mut response: HttpResponseBuilde
 /// RFC 9110, section 12.5.3: the one with the highest weight; of equals the one that stands first in [`Encoding::ALL`], which is
 /// actix' order too. A client that refuses everything, the body as it is included, gets it as it is.
 fn preferred(request: &HttpRequest) -> Option<Encoding> {
+    if !request.headers().contains_key(header::ACCEPT_ENCODING) {
+        return None;
+    }
     let accepted = AcceptEncoding::parse(request).ok()?;
     let ours = Encoding::ALL.map(|encoding| (token(encoding), encoding));
     let chosen = accepted.negotiate(ours.iter().map(|(token, _)| token))?;

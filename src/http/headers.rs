@@ -5,31 +5,50 @@
 //! `X-Cache` and `Server-Timing`, answers 304 to who has it already, and adds what every answer carries: the request's id
 //! and the headers that tell a browser to take no liberties.
 
-use std::fmt::Write as _;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use actix_web::body::{self, BoxBody, MessageBody};
+use actix_web::HttpRequest;
+use actix_web::body::{self, BoxBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::middleware::Next;
-use actix_web::web::Data;
-use tracing::Instrument as _;
+use tracing::Span;
 
-use super::App;
+use super::text::Text;
 use crate::domain::Fingerprint;
 use crate::stats::CacheState;
 
 /// The longest id of a request that is taken over from its client.
 const REQUEST_ID_MAX_BYTES: usize = 64;
 
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+
+static NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
+static NO_FRAMING: HeaderValue = HeaderValue::from_static("DENY");
+static NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
+static SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
+static NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+static HIT: HeaderValue = HeaderValue::from_static("hit");
+static MISS: HeaderValue = HeaderValue::from_static("miss");
+static STALE: HeaderValue = HeaderValue::from_static("stale");
+
 /// What a browser may do with an answer that says nothing else of it: nothing.
-const CLOSED_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+static CLOSED_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// A year. Names below this one are somebody else's business.
+static TLS_ONLY: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+static VARY_ASSET: HeaderValue = HeaderValue::from_static("Accept-Encoding");
+/// Origin: should another site ever be let in, what was kept for this one must not be handed to it.
+static VARY_PUBLIC: HeaderValue = HeaderValue::from_static("Accept-Encoding, Origin");
+static VARY_PRIVATE: HeaderValue = HeaderValue::from_static("Accept-Encoding, Authorization, Origin");
 
 /// RFC 9111 has retired `Warning`; where it is still read, this is its word for an answer out of date.
-const STALE_WARNING: &str = "110 - \"Response is Stale\"";
+static STALE_WARNING: HeaderValue = HeaderValue::from_static("110 - \"Response is Stale\"");
 
 /// How an answer may be kept.
 #[derive(Debug, Clone)]
@@ -57,132 +76,152 @@ pub(super) enum Keep {
 /// How long a page or a description may be kept before it is asked for again: a new version shows soon.
 const ASSET_MAX_AGE: Duration = Duration::from_secs(300);
 
-/// Writes them.
-pub(super) async fn write(
-    app: Data<App>,
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let began = Instant::now();
-    let id = request_id(request.headers());
-    let if_none_match: Vec<HeaderValue> = request.headers().get_all(header::IF_NONE_MATCH).cloned().collect();
+/// Headers of an answer: what is known of them before there is one.
+#[derive(Debug)]
+pub(super) struct Headers {
+    site: Site,
+    began: Instant,
+    id: HeaderValue,
+}
 
-    // What is logged on behalf of a request carries its id.
-    let span = tracing::info_span!("request", id = %id.to_str().unwrap_or_default());
-    let response = next.call(request).instrument(span).await?;
-    let mut response = response.map_into_boxed_body();
+/// What the headers of all answers depend on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Site {
+    /// Whether answers are for those only who hold a key.
+    pub(super) is_private: bool,
+    /// Whether clients speak TLS to this service.
+    pub(super) tls: bool,
+}
 
-    let keep = response.response().extensions().get::<Keep>().cloned();
-    let headers = response.headers_mut();
-    headers.insert(HeaderName::from_static("x-request-id"), id);
-    closed(headers);
-    if app.tls {
-        // A year. Names below this one are somebody else's business.
-        set(headers, header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+impl Headers {
+    /// Of the answer to `request`, which has just arrived. It carries its id from now on: the client's own, or a new one.
+    pub(super) fn begin(site: Site, request: &mut ServiceRequest) -> Self {
+        let began = Instant::now();
+        let id = match own_id(request.headers()) {
+            Some(own) => own.clone(),
+            None => {
+                let id = new_id();
+                request.headers_mut().insert(REQUEST_ID, id.clone());
+                id
+            }
+        };
+        Self { site, began, id }
     }
-    let mut timing = String::new();
-    let unchanged = match keep {
-        None => {
-            if !headers.contains_key(header::CACHE_CONTROL) {
-                set(headers, header::CACHE_CONTROL, "no-store");
+
+    /// Writes them.
+    pub(super) fn write(self, mut response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+        let keep = response.response().extensions().get::<Keep>().cloned();
+        let headers = response.response_mut().headers_mut();
+        headers.insert(REQUEST_ID, self.id);
+        closed(headers);
+        if self.site.tls {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, TLS_ONLY.clone());
+        }
+        let mut text = Text::default();
+        let etag = match keep {
+            None => {
+                if !headers.contains_key(header::CACHE_CONTROL) {
+                    headers.insert(header::CACHE_CONTROL, NO_STORE.clone());
+                }
+                None
             }
-            false
-        }
-        Some(Keep::Asset { etag }) => {
-            set(headers, header::CACHE_CONTROL, &format!("public, max-age={}", ASSET_MAX_AGE.as_secs()));
-            set(headers, header::VARY, "Accept-Encoding");
-            tagged(headers, etag, &if_none_match)
-        }
-        Some(Keep::Answer { etag, max_age, age, cache, took }) => {
-            let who = if app.is_private() { "private" } else { "public" };
-            let (state, how) = match cache {
-                CacheState::Hit => ("hit", format!("{who}, max-age={}", max_age.as_secs())),
-                CacheState::Miss => ("miss", format!("{who}, max-age={}", max_age.as_secs())),
-                // To be shown, and asked for again the next time.
-                CacheState::Stale => ("stale", format!("{who}, no-cache")),
-            };
-            set(headers, header::CACHE_CONTROL, &how);
-            set(headers, header::AGE, &age.as_secs().to_string());
-            // Origin: should another site ever be let in, what was kept for this one must not be handed to it.
-            let vary =
-                if app.is_private() { "Accept-Encoding, Authorization, Origin" } else { "Accept-Encoding, Origin" };
-            set(headers, header::VARY, vary);
-            set(headers, HeaderName::from_static("x-cache"), state);
-            if cache == CacheState::Stale {
-                set(headers, header::WARNING, STALE_WARNING);
+            Some(Keep::Asset { etag }) => {
+                let kept = text.and("public, max-age=").and_number(ASSET_MAX_AGE.as_secs()).value();
+                headers.insert(header::CACHE_CONTROL, kept);
+                headers.insert(header::VARY, VARY_ASSET.clone());
+                Some(etag)
             }
-            let _ = write!(timing, "cache;desc={state}, answer;dur={:.3}, ", millis(took));
-            tagged(headers, etag, &if_none_match)
+            Some(Keep::Answer { etag, max_age, age, cache, took }) => {
+                let (who, vary) =
+                    if self.site.is_private { ("private", &VARY_PRIVATE) } else { ("public", &VARY_PUBLIC) };
+                let (state, name) = match cache {
+                    CacheState::Hit => (&HIT, "hit"),
+                    CacheState::Miss => (&MISS, "miss"),
+                    CacheState::Stale => (&STALE, "stale"),
+                };
+                text.and(who);
+                if cache == CacheState::Stale {
+                    // To be shown, and asked for again the next time.
+                    headers.insert(header::CACHE_CONTROL, text.and(", no-cache").value());
+                    headers.insert(header::WARNING, STALE_WARNING.clone());
+                } else {
+                    let kept = text.and(", max-age=").and_number(max_age.as_secs()).value();
+                    headers.insert(header::CACHE_CONTROL, kept);
+                }
+                headers.insert(header::AGE, text.and_number(age.as_secs()).value());
+                headers.insert(header::VARY, vary.clone());
+                headers.insert(X_CACHE, state.clone());
+                text.and("cache;desc=").and(name).and(", answer;dur=").and_millis(took).and(", ");
+                Some(etag)
+            }
+        };
+        headers.insert(SERVER_TIMING, text.and("total;dur=").and_millis(self.began.elapsed()).value());
+        let Some(etag) = etag else { return response };
+        // Weak: a hit and a miss, compressed or not, say the same and differ in their bytes.
+        let etag = text.and("W/\"").and_hex(etag.half()).and("\"").value();
+        headers.insert(header::ETAG, etag.clone());
+        if response.status() != StatusCode::OK || !is_named(&etag, response.request().headers()) {
+            return response;
         }
-    };
-    let _ = write!(timing, "total;dur={:.3}", millis(began.elapsed()));
-    set(headers, HeaderName::from_static("server-timing"), &timing);
-    if unchanged && response.status() == StatusCode::OK {
-        response = response.map_body(|head, _| {
+        response.map_body(|head, _| {
             head.status = StatusCode::NOT_MODIFIED;
             for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING] {
                 head.headers.remove(name);
             }
             // None, not an empty one: over HTTP/2 that would be told as `Content-Length: 0`, which is what the 200 had not.
             BoxBody::new(body::None::new())
-        });
+        })
     }
-    Ok(response)
+}
+
+/// What is logged within it carries the id of `request`. An answer that is at hand is told without: a span costs more than
+/// all else that is done for it.
+pub(super) fn span(request: &HttpRequest) -> Span {
+    let id = own_id(request.headers()).and_then(|id| id.to_str().ok()).unwrap_or_default();
+    tracing::info_span!("request", id = %id)
 }
 
 /// No sniffing, no framing, no referrer, no use by other sites; no scripts unless the page brought a policy of its own.
 fn closed(headers: &mut HeaderMap) {
-    set(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    set(headers, header::X_FRAME_OPTIONS, "DENY");
-    set(headers, header::REFERRER_POLICY, "no-referrer");
-    set(headers, header::CROSS_ORIGIN_RESOURCE_POLICY, "same-origin");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFFING.clone());
+    headers.insert(header::X_FRAME_OPTIONS, NO_FRAMING.clone());
+    headers.insert(header::REFERRER_POLICY, NO_REFERRER.clone());
+    headers.insert(header::CROSS_ORIGIN_RESOURCE_POLICY, SAME_ORIGIN.clone());
     if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
-        set(headers, header::CONTENT_SECURITY_POLICY, CLOSED_POLICY);
+        headers.insert(header::CONTENT_SECURITY_POLICY, CLOSED_POLICY.clone());
     }
 }
 
-/// Writes the tag; whether the client has what it names.
-fn tagged(headers: &mut HeaderMap, etag: Fingerprint, if_none_match: &[HeaderValue]) -> bool {
-    // Weak: a hit and a miss, compressed or not, say the same and differ in their bytes.
-    let etag = format!("W/\"{etag}\"");
-    let unchanged = if_none_match.iter().any(|value| names(value, &etag));
-    set(headers, header::ETAG, &etag);
-    unchanged
+/// Whether the client has what `etag` names.
+fn is_named(etag: &HeaderValue, by: &HeaderMap) -> bool {
+    let mut lists = by.get_all(header::IF_NONE_MATCH).peekable();
+    lists.peek().is_some() && etag.to_str().is_ok_and(|etag| lists.any(|list| names(list, etag)))
 }
 
 /// Whether an `If-None-Match` names `etag`, by weak comparison (RFC 9110, section 13.1.2).
 fn names(value: &HeaderValue, etag: &str) -> bool {
-    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-    let wanted = opaque(etag);
-    value.to_str().is_ok_and(|value| value.split(',').any(|tag| tag.trim() == "*" || opaque(tag) == wanted))
+    fn opaque(tag: &str) -> &str {
+        tag.trim().trim_start_matches("W/")
+    }
+    value.to_str().is_ok_and(|value| value.split(',').any(|tag| tag.trim() == "*" || opaque(tag) == opaque(etag)))
 }
 
-/// The client's own id of the request, if it is one that can go anywhere, or a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
+/// The client's own id of the request, if it is one that can go anywhere; or the one it was given here.
+fn own_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let harmless =
+        |id: &&HeaderValue| (1..=REQUEST_ID_MAX_BYTES).contains(&id.len()) && id.as_bytes().iter().all(allowed);
+    headers.get(REQUEST_ID).filter(harmless)
+}
+
+/// Another one each time.
+fn new_id() -> HeaderValue {
     /// Different in each process and at each start.
     static PROCESS: LazyLock<u32> = LazyLock::new(|| getrandom::u32().unwrap_or_else(|_| std::process::id()));
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let harmless = |id: &&HeaderValue| {
-        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        (1..=REQUEST_ID_MAX_BYTES).contains(&id.len()) && id.as_bytes().iter().all(allowed)
-    };
-    headers.get("x-request-id").filter(harmless).cloned().unwrap_or_else(|| {
-        let id = format!("{:08x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed));
-        value(&id)
-    })
-}
-
-fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
-    headers.insert(name, value(text));
-}
-
-fn value(text: &str) -> HeaderValue {
-    // Fails only for control characters; the texts are our own.
-    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
-}
-
-fn millis(length: Duration) -> f64 {
-    length.as_secs_f64() * 1_000.0
+    let number = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let significant = number.iter().position(|byte| *byte != 0).unwrap_or(number.len() - 1);
+    Text::default().and_hex(&PROCESS.to_be_bytes()).and("-").and_hex(&number[significant..]).value()
 }
 
 #[cfg(test)]
@@ -193,12 +232,22 @@ mod tests {
     fn an_id_is_taken_over_only_if_it_can_go_anywhere() {
         let id = |theirs: &str| {
             let mut headers = HeaderMap::new();
-            headers.insert(HeaderName::from_static("x-request-id"), HeaderValue::from_str(theirs).unwrap());
-            request_id(&headers) == theirs
+            headers.insert(REQUEST_ID, HeaderValue::from_str(theirs).unwrap());
+            own_id(&headers).is_some_and(|id| id == theirs)
         };
         assert!(id("a") && id("4bf92f35-77b3.4da6_a3ce") && id(&"x".repeat(64)));
         assert!(!id("") && !id(&"x".repeat(65)) && !id("a b") && !id("<script>") && !id("a\"b"));
-        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_new_id_is_another_one_each_time_and_can_go_anywhere() {
+        let ids: Vec<HeaderValue> = (0..1_000).map(|_| new_id()).collect();
+        assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), ids.len());
+        for id in ids {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, id.clone());
+            assert_eq!(own_id(&headers), Some(&id));
+        }
     }
 
     #[test]

@@ -5,31 +5,32 @@
 //! `RateLimit: "read";r=1990;t=1` says that 1,990 more would be admitted now, and at least one more than that in a second.
 //! Over the quota the answer is 429, with `Retry-After`, before anything of the body is read.
 
-use std::sync::Arc;
-
 use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::HeaderName;
 use actix_web::middleware::Next;
 use actix_web::web::Data;
-use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse};
+use actix_web::{Error, HttpRequest, HttpResponse};
 
 use super::error::ApiError;
+use super::text::Text;
 use super::unread::refuse;
 use super::{App, address};
 use crate::auth::Caller;
 use crate::domain::Decision;
 use crate::limits::{Client, Kind};
 
-/// Lets a request through that its client may send, and answers the others.
+/// Lets a request of `caller` through, or, where nobody has a key, of whoever comes from its address, if its client may send
+/// it, and answers the others.
 pub(super) async fn keep(
     kind: Kind,
+    caller: Option<Caller>,
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     // Present wherever there are routes: `serve` puts it there.
     let Some(app) = request.app_data::<Data<App>>() else { return Err(ApiError::Internal.into()) };
-    let Some(decision) = app.limits.check(&client(app, request.request()), kind) else {
+    let Some(decision) = app.limits.check(&client(app, caller, request.request()), kind) else {
         return next.call(request).await;
     };
     let mut response = if decision.admitted {
@@ -55,9 +56,9 @@ pub(super) fn failed(app: &App, request: &HttpRequest) -> Result<(), ApiError> {
 }
 
 /// Whose request it is, as far as limits go: the holder of a key, or whoever comes from the same address.
-fn client(app: &App, request: &HttpRequest) -> Client {
-    match request.extensions().get::<Caller>() {
-        Some(caller) => Client::key(Arc::clone(&caller.id)),
+fn client(app: &App, caller: Option<Caller>, request: &HttpRequest) -> Client {
+    match caller {
+        Some(caller) => Client::key(caller.id),
         None => Client::address(address::of(request, &app.trusted_proxies)),
     }
 }
@@ -78,12 +79,12 @@ fn refused(decision: &Decision, payload: Payload) -> HttpResponse {
 
 fn tell(response: &mut HttpResponse, kind: Kind, decision: &Decision) {
     let (name, quota) = (kind.name(), decision.quota);
-    let policy = format!("\"{name}\";q={};w={}", quota.burst(), quota.burst_seconds());
-    let left = format!("\"{name}\";r={};t={}", decision.remaining, decision.one_more_in_seconds());
-    for (header, text) in [("ratelimit-policy", policy), ("ratelimit", left)] {
-        // A name of ours and numbers: always a valid value.
-        if let Ok(value) = HeaderValue::try_from(text) {
-            response.headers_mut().insert(HeaderName::from_static(header), value);
-        }
-    }
+    let mut text = Text::default();
+    text.and("\"").and(name).and("\";q=").and_number(quota.burst().into());
+    let policy = text.and(";w=").and_number(quota.burst_seconds().into()).value();
+    text.and("\"").and(name).and("\";r=").and_number(decision.remaining.into());
+    let left = text.and(";t=").and_number(decision.one_more_in_seconds().into()).value();
+    let headers = response.headers_mut();
+    headers.insert(HeaderName::from_static("ratelimit-policy"), policy);
+    headers.insert(HeaderName::from_static("ratelimit"), left);
 }

@@ -24,7 +24,9 @@ mod params;
 mod pieces;
 mod questions;
 mod records;
+mod text;
 mod tls;
+mod understood;
 mod unread;
 
 use std::future::Future;
@@ -32,10 +34,11 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::dev::{HttpServiceFactory, Server, Service as _};
+use actix_web::body::BoxBody;
+use actix_web::dev::{HttpServiceFactory, Server, Service as _, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::Version;
 use actix_web::http::header::ContentType;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App as ActixApp, FromRequest, Handler, HttpResponse, HttpServer, Resource, Responder, guard};
 use ipnet::IpNet;
@@ -48,8 +51,10 @@ use crate::jobs::Jobs;
 use crate::limits::{Kind, Limits};
 use crate::stats::Stats;
 use error::ApiError;
+use headers::{Headers, Site};
 use idle::Watch;
 use pieces::in_pieces;
+use understood::Understood;
 
 pub use listen::{TimeOuts, bind};
 pub use tls::{InvalidTls, Tls, TlsFiles};
@@ -87,22 +92,28 @@ pub struct App {
 }
 
 impl App {
-    /// Whether answers are for those only who hold a key.
-    fn is_private(&self) -> bool {
-        self.keys.is_some()
+    /// What the headers of all answers depend on.
+    fn site(&self) -> Site {
+        Site { is_private: self.keys.is_some(), tls: self.tls }
     }
 
     /// Runs `work` on the main runtime, to its end. If it is cut short, by a mistake of the service's own, the answer is
     /// `cut_short`.
-    async fn on_main<T: Send + 'static>(
+    ///
+    /// It begins at once, not when what is returned is awaited: so that a handler, whose states are moved and boxed for each
+    /// request, has room for a handle only and not for all the states of a question that it may never ask.
+    fn on_main<T: Send + 'static>(
         &self,
         cut_short: ApiError,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, ApiError> {
-        self.runtime.spawn(work.in_current_span()).await.map_err(|error| {
-            tracing::error!(error = %error, "a request's work was cut short");
-            cut_short
-        })
+    ) -> impl Future<Output = Result<T, ApiError>> {
+        let under_way = self.runtime.spawn(work.in_current_span());
+        async move {
+            under_way.await.map_err(|error| {
+                tracing::error!(error = %error, "a request's work was cut short");
+                cut_short
+            })
+        }
     }
 }
 
@@ -136,6 +147,7 @@ impl Running {
 pub fn serve(listener: TcpListener, tls: Option<Tls>, app: App) -> std::io::Result<Running> {
     let time_outs = app.time_outs;
     let room = Data::new(body::Room::of(app.max_body_bytes));
+    let site = app.site();
     let app = Data::new(app);
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let connections = listen::connections().div_ceil(workers);
@@ -143,15 +155,16 @@ pub fn serve(listener: TcpListener, tls: Option<Tls>, app: App) -> std::io::Resu
         ActixApp::new()
             .app_data(app.clone())
             .app_data(room.clone())
+            .app_data(Understood::default())
             .configure(routes)
-            .wrap(from_fn(headers::write))
-            // The outermost: what the others have made is sent.
-            .wrap_fn(move |request, service| {
+            // Around all routes: what they have made gets its headers and is sent.
+            .wrap_fn(move |mut request, service| {
                 let under_way = request.conn_data::<Watch>().map(Watch::request);
                 let http_2 = request.version() == Version::HTTP_2;
+                let headers = Headers::begin(site, &mut request);
                 let answer = service.call(request);
                 async move {
-                    let answer = answer.await?;
+                    let answer = headers.write(answer.await?);
                     Ok(answer.map_body(|_, body| in_pieces(body, time_outs.written, under_way, http_2)))
                 }
             })
@@ -220,6 +233,7 @@ where
     A: FromRequest + 'static,
     H::Output: Responder + 'static,
 {
+    // Not in a span, as the others are: most of what is asked is at hand. `questions` opens it for the rest.
     guarded(open(path, handler), Scope::Read, Kind::Read)
 }
 
@@ -230,7 +244,7 @@ where
     A: FromRequest + 'static,
     H::Output: Responder + 'static,
 {
-    guarded(posted(path, handler), Scope::Ingest, Kind::Ingest)
+    guarded(posted(path, handler).wrap(from_fn(in_span)), Scope::Ingest, Kind::Ingest)
 }
 
 /// A resource that is read with a key of the scope admin: what went wrong inside is for operators.
@@ -240,7 +254,7 @@ where
     A: FromRequest + 'static,
     H::Output: Responder + 'static,
 {
-    guarded(open(path, handler), Scope::Admin, Kind::Read)
+    guarded(open(path, handler).wrap(from_fn(in_span)), Scope::Admin, Kind::Read)
 }
 
 /// A resource that sets something going, with a key of the scope admin.
@@ -250,7 +264,7 @@ where
     A: FromRequest + 'static,
     H::Output: Responder + 'static,
 {
-    guarded(posted(path, handler), Scope::Admin, Kind::Read)
+    guarded(posted(path, handler).wrap(from_fn(in_span)), Scope::Admin, Kind::Read)
 }
 
 fn posted<H, A>(path: &str, handler: H) -> Resource
@@ -265,10 +279,23 @@ where
 }
 
 /// A resource for those who hold a key, as often as their limit lets them.
-fn guarded(resource: Resource, scope: Scope, kind: Kind) -> impl HttpServiceFactory + 'static {
-    resource
-        .wrap(from_fn(move |request, next| limits::keep(kind, request, next)))
-        .wrap(from_fn(move |request, next| access::need(scope, request, next)))
+fn guarded<S>(resource: Resource<S>, scope: Scope, kind: Kind) -> impl HttpServiceFactory + 'static
+where
+    S: ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse,
+            Error = actix_web::Error,
+            InitError = (),
+        > + 'static,
+{
+    resource.wrap(from_fn(move |request, next| access::need(scope, kind, request, next)))
+}
+
+/// What goes on within is logged with the id of its request.
+async fn in_span(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let span = headers::span(request.request());
+    next.call(request).instrument(span).await
 }
 
 /// Whether the process is alive.

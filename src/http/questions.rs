@@ -2,25 +2,30 @@
 
 use std::time::Duration;
 
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
+use tracing::Instrument as _;
 
 use super::App;
 use super::encoding;
 use super::error::ApiError;
-use super::headers::Keep;
+use super::headers::{self, Keep};
 use super::openapi::{parameters, responses};
 use super::params::{Limit, Params, endpoint_id};
+use super::understood::Understood;
 use crate::domain::{Order, Step, Zone};
 use crate::stats::{
-    Answered, DailyAnswer, DailyQuery, EndpointAnswer, EndpointQuery, Format, OverviewAnswer, OverviewQuery, Question,
-    RankingAnswer, RankingQuery, RequestsAnswer, RequestsQuery, SeriesAnswer, SeriesQuery,
+    Answered, Asked, DailyAnswer, DailyQuery, EndpointAnswer, EndpointQuery, Format, OverviewAnswer, OverviewQuery,
+    Question, RankingAnswer, RankingQuery, RequestsAnswer, RequestsQuery, SeriesAnswer, SeriesQuery,
 };
 use crate::store::RawOrder;
 
 /// How long a question may take in all.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+
+static JSON: HeaderValue = HeaderValue::from_static("application/json");
+static CSV: HeaderValue = HeaderValue::from_static("text/csv; charset=utf-8");
 
 /// Rows of a ranking.
 pub(super) const TOP_ROWS: Limit = Limit { most: 1_000, default: 10 };
@@ -54,7 +59,11 @@ pub(super) const RAW_WINDOW: &str = "1h";
     responses(responses::Table<RankingAnswer>)
 )]
 pub(super) async fn top(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let mut params = Params::of(&request)?;
+    answer(&app, &request, ranking).await
+}
+
+fn ranking(request: &HttpRequest) -> Result<Question, ApiError> {
+    let mut params = Params::of(request)?;
     let zone = params.zone()?;
     let query = RankingQuery {
         by: params.one_of("by", &Order::ALL.map(|order| (order.name(), order)))?.unwrap_or(Order::Requests),
@@ -67,7 +76,7 @@ pub(super) async fn top(app: Data<App>, request: HttpRequest) -> Result<HttpResp
     };
     let format = params.format()?;
     params.finish()?;
-    answer(app, &request, Question::Ranking(query, format)).await
+    Ok(Question::Ranking(query, format))
 }
 
 /// Totals over all endpoints, and by service.
@@ -80,10 +89,14 @@ pub(super) async fn top(app: Data<App>, request: HttpRequest) -> Result<HttpResp
     responses(responses::Whole<OverviewAnswer>)
 )]
 pub(super) async fn overview(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let mut params = Params::of(&request)?;
+    answer(&app, &request, totals).await
+}
+
+fn totals(request: &HttpRequest) -> Result<Question, ApiError> {
+    let mut params = Params::of(request)?;
     let query = OverviewQuery { window: params.window(USUAL_WINDOW, Zone::UTC)?, filter: params.filter()? };
     params.finish()?;
-    answer(app, &request, Question::Overview(query)).await
+    Ok(Question::Overview(query))
 }
 
 /// Days: a row for each endpoint and day.
@@ -98,7 +111,11 @@ pub(super) async fn overview(app: Data<App>, request: HttpRequest) -> Result<Htt
     responses(responses::Table<DailyAnswer>)
 )]
 pub(super) async fn daily(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let mut params = Params::of(&request)?;
+    answer(&app, &request, days).await
+}
+
+fn days(request: &HttpRequest) -> Result<Question, ApiError> {
+    let mut params = Params::of(request)?;
     let zone = params.zone()?;
     let query = DailyQuery {
         window: params.window(DAILY_WINDOW, zone)?,
@@ -111,7 +128,7 @@ pub(super) async fn daily(app: Data<App>, request: HttpRequest) -> Result<HttpRe
     };
     let format = params.format()?;
     params.finish()?;
-    answer(app, &request, Question::Daily(query, format)).await
+    Ok(Question::Daily(query, format))
 }
 
 /// The figures of one endpoint.
@@ -124,11 +141,15 @@ pub(super) async fn daily(app: Data<App>, request: HttpRequest) -> Result<HttpRe
     responses(responses::OfEndpoint<EndpointAnswer>)
 )]
 pub(super) async fn endpoint(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let id = endpoint_id(&request)?;
-    let mut params = Params::of(&request)?;
+    answer(&app, &request, figures).await
+}
+
+fn figures(request: &HttpRequest) -> Result<Question, ApiError> {
+    let id = endpoint_id(request)?;
+    let mut params = Params::of(request)?;
     let query = EndpointQuery { id, window: params.window(USUAL_WINDOW, Zone::UTC)? };
     params.finish()?;
-    answer(app, &request, Question::Endpoint(query)).await
+    Ok(Question::Endpoint(query))
 }
 
 /// The course of one endpoint.
@@ -144,8 +165,12 @@ pub(super) async fn endpoint(app: Data<App>, request: HttpRequest) -> Result<Htt
     responses(responses::OfSeries<SeriesAnswer>)
 )]
 pub(super) async fn series(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let id = endpoint_id(&request)?;
-    let mut params = Params::of(&request)?;
+    answer(&app, &request, course).await
+}
+
+fn course(request: &HttpRequest) -> Result<Question, ApiError> {
+    let id = endpoint_id(request)?;
+    let mut params = Params::of(request)?;
     let zone = params.zone()?;
     let query = SeriesQuery {
         id,
@@ -154,7 +179,7 @@ pub(super) async fn series(app: Data<App>, request: HttpRequest) -> Result<HttpR
         step: params.one_of("step", &Step::ALL.map(|step| (step.name(), step)))?,
     };
     params.finish()?;
-    answer(app, &request, Question::Series(query)).await
+    Ok(Question::Series(query))
 }
 
 /// Single requests of one endpoint.
@@ -170,8 +195,12 @@ pub(super) async fn series(app: Data<App>, request: HttpRequest) -> Result<HttpR
     responses(responses::OfEndpoint<RequestsAnswer>)
 )]
 pub(super) async fn requests(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let id = endpoint_id(&request)?;
-    let mut params = Params::of(&request)?;
+    answer(&app, &request, raw_requests).await
+}
+
+fn raw_requests(request: &HttpRequest) -> Result<Question, ApiError> {
+    let id = endpoint_id(request)?;
+    let mut params = Params::of(request)?;
     let query = RequestsQuery {
         id,
         window: params.window(RAW_WINDOW, Zone::UTC)?,
@@ -179,36 +208,49 @@ pub(super) async fn requests(app: Data<App>, request: HttpRequest) -> Result<Htt
         limit: params.limit(RAW_REQUESTS)?,
     };
     params.finish()?;
-    answer(app, &request, Question::Requests(query)).await
+    Ok(Question::Requests(query))
 }
 
-async fn answer(app: Data<App>, request: &HttpRequest, question: Question) -> Result<HttpResponse, ApiError> {
+/// Answers the question that `read` finds in the request. It finds the same in the same text, and in nothing else.
+async fn answer(
+    app: &App,
+    request: &HttpRequest,
+    read: fn(&HttpRequest) -> Result<Question, ApiError>,
+) -> Result<HttpResponse, ApiError> {
+    let asked = Understood::question(request, read)?;
     let anew = asks_for_new(request);
-    let format = question.format();
+    let content_type = match asked.format() {
+        Format::Json => &JSON,
+        Format::Csv => &CSV,
+    };
     // What is at hand is told on the spot: the way to the main runtime and back takes longer than all the rest.
-    let at_hand = if anew { None } else { app.stats.at_hand(&question).await };
-    let answered = match at_hand {
-        Some(answered) => answered,
-        None => ask(&app, question, anew).await?,
+    let now = app.stats.now();
+    let at_hand = if anew { None } else { app.stats.at_hand(&asked, now).await };
+    let (answered, now) = match at_hand {
+        Some(answered) => (answered, now),
+        None => {
+            // In a box, so that those who need not wait do not carry along the room for it.
+            let answered = Box::pin(ask(app, asked, anew)).instrument(headers::span(request)).await?;
+            (answered, app.stats.now())
+        }
     };
     let mut response = HttpResponse::Ok();
-    match format {
-        Format::Json => response.content_type("application/json"),
-        Format::Csv => response.content_type("text/csv; charset=utf-8"),
-    };
+    response.insert_header((header::CONTENT_TYPE, content_type.clone()));
     let mut response = encoding::send(request, response, &answered.body).await;
     let Answered { etag, made_at, freshness, cache, took, .. } = answered;
     let max_age = app.stats.lifetime(freshness).max_age;
-    let age = (app.stats.now() - made_at).to_std().unwrap_or_default();
+    let age = (now - made_at).to_std().unwrap_or_default();
     response.extensions_mut().insert(Keep::Answer { etag, max_age, age, cache, took });
     Ok(response)
 }
 
-async fn ask(app: &App, question: Question, anew: bool) -> Result<Answered, ApiError> {
+async fn ask(app: &App, asked: Asked, anew: bool) -> Result<Answered, ApiError> {
     let stats = app.stats.clone();
-    let asked = app.on_main(ApiError::Internal, async move {
-        tokio::time::timeout(ANSWERED_WITHIN, stats.ask(&question, anew)).await
-    });
+    let asked =
+        app.on_main(
+            ApiError::Internal,
+            async move { tokio::time::timeout(ANSWERED_WITHIN, stats.ask(&asked, anew)).await },
+        );
     let in_time = asked.await?.map_err(|_| {
         tracing::error!("a question was not answered in time");
         ApiError::TimedOut

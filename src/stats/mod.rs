@@ -26,7 +26,7 @@ pub use endpoint::{
 };
 pub use figures::Figures;
 pub use overview::{OverviewAnswer, OverviewQuery, ServiceRow};
-pub use question::{Answered, Question};
+pub use question::{Answered, Asked, Question};
 pub use ranking::{Previous, RankedRow, RankingAnswer, RankingQuery, Total};
 
 use crate::cache::{Cache, Lifetime};

@@ -11,7 +11,7 @@ use super::{
     CacheState, DailyQuery, EndpointQuery, Format, OverviewQuery, RankingQuery, RequestsQuery, SeriesQuery, Stats,
     StatsError, WindowRead,
 };
-use crate::cache::{Body, Entry, Key, Origin, Outage};
+use crate::cache::{Body, Entry, Key, Name, Origin, Outage};
 use crate::domain::{Fingerprint, Freshness};
 use crate::store::{Source, StoreError};
 
@@ -46,6 +46,27 @@ impl Question {
     }
 }
 
+/// A question and its name in the caches, made once for however many who ask it. Clones share both.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    question: Arc<Question>,
+    name: Name,
+}
+
+impl From<Question> for Asked {
+    fn from(question: Question) -> Self {
+        Self { name: Name::new(&question), question: Arc::new(question) }
+    }
+}
+
+impl Asked {
+    /// The form of the answer.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.question.format()
+    }
+}
+
 /// A finished answer.
 #[derive(Debug, Clone)]
 pub struct Answered {
@@ -76,25 +97,25 @@ impl Answered {
 }
 
 impl Stats {
-    /// The answer to `question` that is in this process and still good. Waits for nobody, so it may be asked for on any
-    /// runtime.
-    pub async fn at_hand(&self, question: &Question) -> Option<Answered> {
+    /// The answer that is in this process and may be told at `now`. Waits for nobody, so it may be asked for on any runtime,
+    /// and logs nothing.
+    pub async fn at_hand(&self, asked: &Asked, now: DateTime<Utc>) -> Option<Answered> {
         let began = Instant::now();
-        let entry = self.cache.current(&Key::new(question, self.generation()), self.now()).await?;
-        Some(Answered::new(entry, Origin::Found, began))
+        let (entry, origin) = self.cache.at_hand(&Key::of(&asked.name, self.generation()), now).await?;
+        Some(Answered::new(entry, origin, began))
     }
 
-    /// Answers `question`; with `anew`, from the primary whatever the caches hold, and refills them.
+    /// Answers what was asked; with `anew`, from the primary whatever the caches hold, and refills them.
     ///
     /// # Errors
     /// [`StatsError`]; errors are not cached.
-    pub async fn ask(&self, question: &Question, anew: bool) -> Result<Answered, Arc<StatsError>> {
+    pub async fn ask(&self, asked: &Asked, anew: bool) -> Result<Answered, Arc<StatsError>> {
         let began = Instant::now();
         let (now, generation) = (self.now(), self.generation());
-        let key = Key::new(question, generation);
+        let key = Key::of(&asked.name, generation);
         // The present state is promised, and only the primary has it.
         let source = if anew { Source::Primary } else { Source::ReplicaIfGood };
-        let make = self.make(question, source, generation, began + ANSWERED_WITHIN);
+        let make = self.make(&asked.question, source, generation, began + ANSWERED_WITHIN);
         let (entry, origin) = if anew {
             self.cache.make_anew(&key, now, make).await?
         } else {

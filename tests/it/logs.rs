@@ -143,3 +143,36 @@ async fn a_disk_that_is_full_costs_the_lines_and_nothing_else() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(told, "endpoint-stats: the log cannot be written: No space left on device (os error 28)\n");
 }
+
+/// What answers from memory does without: only what may have something to log is worth the name of its request.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_is_logged_with_the_id_of_its_request() {
+    let database = Database::create().await;
+    let (child, address, mut logged) = process::serve_and_log(&database, &[]).await;
+    let get = async |path: &str| http_client().get(format!("{address}{path}")).send().await.unwrap();
+    // Known from now on, but for a second only.
+    assert_eq!(get("/api/v1/overview?window=1h").await.status(), 200);
+    let shut = database.shut().await;
+    let mine = http_client().get(format!("{address}/api/v1/endpoints/top")).header("X-Request-Id", "mine.1");
+    let own = mine.send().await.unwrap();
+    let given = get("/api/v1/daily").await;
+    let job = get("/api/v1/jobs").await;
+    shut.open().await;
+    process::signal("TERM", child.id().unwrap());
+    let mut lines = Vec::new();
+    while let Some(line) = logged.recv().await {
+        lines.push(serde_json::from_str::<Value>(&line).unwrap());
+    }
+    let id = |response: &reqwest::Response| response.headers()["x-request-id"].to_str().unwrap().to_owned();
+    assert_eq!(id(&own), "mine.1");
+    for (response, message) in [
+        (own, "a question was not answered"),
+        (given, "a question was not answered"),
+        (job, "maintenance could not be asked"),
+    ] {
+        assert_eq!(response.status(), 503);
+        let id = id(&response);
+        let told = lines.iter().any(|line| line["message"] == message && line["span"]["id"] == id.as_str());
+        assert!(told, "{message} for {id}: {lines:?}");
+    }
+}

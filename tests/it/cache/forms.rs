@@ -119,3 +119,77 @@ async fn every_answer_carries_an_id_its_time_and_no_liberties() {
     assert_eq!(header(&icon, "content-type"), "image/x-icon");
     assert_eq!(&icon.bytes().await.unwrap()[..4], [0, 0, 1, 0], "an icon file");
 }
+
+/// All that an answer says, but for what each says of itself alone.
+async fn told(request: reqwest::RequestBuilder) -> (StatusCode, Vec<(String, String)>, Vec<u8>) {
+    let response = request.send().await.unwrap();
+    let own = ["date", "x-request-id", "server-timing", "ratelimit"];
+    let mut headers: Vec<(String, String)> = response
+        .headers()
+        .iter()
+        .filter(|(name, _)| !own.contains(&name.as_str()))
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    headers.sort();
+    (response.status(), headers, response.bytes().await.unwrap().to_vec())
+}
+
+/// The service remembers the text of questions that it has read. Here each is asked with a text that was seen before, and with
+/// one that says the same and never was: nothing between two `&` is no parameter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_was_read_before_is_answered_as_one_that_is_new() {
+    let app = busy().await;
+    let top: Value = app.get(SETTLED).await;
+    let endpoint = format!("/api/v1/endpoints/{}", top["rows"][0]["id"]);
+    let day = "from=2026-11-20&to=2026-11-21";
+    let mut paths = vec![
+        SETTLED.to_owned(),
+        format!("{SETTLED}&format=csv"),
+        "/api/v1/endpoints/top?service=caf%C3%A9&window=7d".to_owned(),
+        format!("/api/v1/overview?{day}"),
+        format!("/api/v1/daily?{day}"),
+        format!("/api/v1/daily?{day}&tz=Europe/Berlin&format=csv"),
+        format!("{endpoint}?{day}"),
+        format!("{endpoint}/series?{day}&step=1h"),
+        format!("{endpoint}/requests?{day}"),
+        // Asked amiss.
+        format!("/api/v1/endpoints/99999?{day}"),
+        format!("/api/v1/endpoints/x?{day}"),
+        format!("/api/v1/endpoints/top?{day}&by=nonsense"),
+        format!("/api/v1/endpoints/top?{day}&limit=0"),
+        format!("/api/v1/endpoints/top?{day}&limit=1&limit=1"),
+        format!("/api/v1/overview?{day}&by=p95"),
+        "/api/v1/endpoints/top?from=2026-11-21&to=2026-11-20".to_owned(),
+        "/api/v1/endpoints/top?window=nonsense".to_owned(),
+    ];
+    // The same text but for what counts: one that is remembered is not taken for another.
+    paths.extend((1..=9).map(|limit| SETTLED.replace("limit=10", &format!("limit={limit}"))));
+    let mut never_seen_before = (1..).map(|n| "&".repeat(n));
+    for round in 0..2 {
+        for path in &paths {
+            // Whatever is asked for the first time is a miss.
+            let (_, headers, _) = told(app.request(Method::GET, path)).await;
+            let etag = headers.iter().find(|(name, _)| name == "etag").map_or("\"none\"", |(_, etag)| etag).to_owned();
+            for (name, value) in [
+                ("accept", "*/*"),
+                ("accept-encoding", "br, gzip"),
+                ("accept-encoding", "identity;q=1, zstd"),
+                ("if-none-match", etag.as_str()),
+                ("if-none-match", "\"another\", *"),
+                ("cache-control", "no-cache"),
+                ("cache-control", "max-age=0"),
+                ("x-request-id", "mine"),
+            ] {
+                for method in [Method::GET, Method::HEAD, Method::DELETE] {
+                    let other = format!("{path}{}", never_seen_before.next().unwrap());
+                    let seen = told(app.request(method.clone(), path).header(name, value)).await;
+                    let new = told(app.request(method.clone(), &other).header(name, value)).await;
+                    assert!(seen == new, "{round}: {method} {path} with {name}: {value}\n{seen:?}\n{new:?}");
+                }
+            }
+        }
+    }
+    let (status, headers, _) = told(app.request(Method::GET, SETTLED)).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(headers.contains(&("x-cache".to_owned(), "hit".to_owned())), "{headers:?}");
+}

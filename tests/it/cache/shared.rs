@@ -258,7 +258,7 @@ async fn who_has_been_told_an_answer_is_not_told_an_older_one() {
     let (told, origin) = cache.get_or_make(&key, later, make, |()| None).await.unwrap();
     assert_eq!((&told.body.plain()[..], origin), (&b"present"[..], Origin::Found));
     // And nobody asks the replica again at once, to learn the same.
-    let told = cache.current(&key, later).await.expect("it is told for its second more");
+    let (told, _) = cache.at_hand(&key, later).await.expect("it is told for its second more");
     assert_eq!(&told.body.plain()[..], b"present");
     let behind = later + TimeDelta::seconds(5);
     let caught_up = entry("caught up", now + TimeDelta::seconds(1));
