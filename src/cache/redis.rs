@@ -96,10 +96,16 @@ impl Redis {
     }
 
     /// Opens `connections` at once, so that the first visits find them.
-    pub(super) async fn warm_up(&self, connections: usize) {
-        let dialled = futures_util::future::join_all((0..connections).map(|_| self.pool.connection()));
-        // Failing is no failure: the first visit finds out for itself.
-        let _ = tokio::time::timeout(CONNECTED_WITHIN, dialled).await;
+    pub(super) async fn warm_up(self: &Arc<Self>, connections: usize) {
+        let redis = Arc::clone(self);
+        // A task of its own, as in `visit`: a Redis that is slow goes on being dialled while the service answers, and one that
+        // is silent holds up nobody's start.
+        let dialled = tokio::spawn(async move {
+            let dialled = futures_util::future::join_all((0..connections).map(|_| redis.pool.connection()));
+            // Failing is no failure: the first visit finds out for itself.
+            let _ = tokio::time::timeout(CONNECTED_WITHIN, dialled).await;
+        });
+        let _ = tokio::time::timeout(BUDGET, dialled).await;
     }
 
     /// Begins a visit; `None` where Redis is away.

@@ -1,8 +1,9 @@
 //! Records on their way into the database, endpoints told apart once.
 
-use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 
 use chrono::{DateTime, Utc};
+use hashbrown::{Equivalent, HashMap};
 
 use super::endpoint::Endpoint;
 use super::record::{AcceptedTimes, InvalidField, RecordFields, Target};
@@ -30,9 +31,64 @@ pub struct Batch {
     endpoints: Vec<Endpoint>,
     records: Vec<BatchRecord>,
     /// Positions in `endpoints` by how the endpoint was written and by what it is.
-    written: HashMap<String, u32>,
+    written: HashMap<Spelling, u32>,
     known: HashMap<Endpoint, u32>,
-    key: String,
+}
+
+/// How an endpoint was written, kept.
+#[derive(Debug)]
+struct Spelling {
+    service: Option<Box<str>>,
+    method: Box<str>,
+    is_route: bool,
+    target: Box<str>,
+}
+
+/// How an endpoint is written in a record. Looked up as it is: to make a [`Spelling`] of every record's would take as long
+/// as to read the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Written<'a> {
+    service: Option<&'a str>,
+    method: &'a str,
+    target: Target<'a>,
+}
+
+impl Spelling {
+    fn of(written: Written<'_>) -> Self {
+        let (is_route, target) = match written.target {
+            Target::Route(template) => (true, template),
+            Target::Path(path) => (false, path),
+        };
+        Self { service: written.service.map(Box::from), method: written.method.into(), is_route, target: target.into() }
+    }
+
+    fn written(&self) -> Written<'_> {
+        Written {
+            service: self.service.as_deref(),
+            method: &self.method,
+            target: if self.is_route { Target::Route(&self.target) } else { Target::Path(&self.target) },
+        }
+    }
+}
+
+impl PartialEq for Spelling {
+    fn eq(&self, other: &Self) -> bool {
+        self.written() == other.written()
+    }
+}
+
+impl Eq for Spelling {}
+
+impl Hash for Spelling {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.written().hash(state);
+    }
+}
+
+impl Equivalent<Spelling> for Written<'_> {
+    fn equivalent(&self, spelling: &Spelling) -> bool {
+        *self == spelling.written()
+    }
 }
 
 impl Batch {
@@ -51,17 +107,8 @@ impl Batch {
     }
 
     fn endpoint(&mut self, fields: &RecordFields<'_>) -> Result<u32, InvalidField> {
-        // NUL ends each part: a part that holds one itself is refused below, before its key is kept.
-        let (kind, target) = match fields.target {
-            Target::Route(template) => ("r", template),
-            Target::Path(path) => ("p", path),
-        };
-        self.key.clear();
-        for part in [fields.service.unwrap_or("\0"), fields.method, kind, target] {
-            self.key.push_str(part);
-            self.key.push('\0');
-        }
-        if let Some(&index) = self.written.get(self.key.as_str()) {
+        let written = Written { service: fields.service, method: fields.method, target: fields.target };
+        if let Some(&index) = self.written.get(&written) {
             return Ok(index);
         }
         let endpoint = fields.endpoint()?;
@@ -74,7 +121,7 @@ impl Batch {
                 index
             }
         };
-        self.written.insert(self.key.clone(), index);
+        self.written.insert(Spelling::of(written), index);
         Ok(index)
     }
 

@@ -9,7 +9,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::answer::{RecordError, Rejects};
-use super::scalar::Element;
+use super::plain;
+use super::scalar::{Element, RawRecord};
 use crate::domain::{AcceptedTimes, Batch, InvalidField};
 
 /// Why a body was refused as a whole.
@@ -61,7 +62,19 @@ pub fn read_ndjson(body: &[u8], accepted: AcceptedTimes) -> Result<Parsed, Inval
     let mut collector = Collector::new(accepted);
     let mut broken = 0;
     let mut first_break = None;
-    for line in text.split('\n').map(str::trim_ascii).filter(|line| !line.is_empty()) {
+    let mut rest = text;
+    while !rest.is_empty() {
+        if let Some((record, behind)) = plain::record(rest) {
+            collector.take_record(&record);
+            rest = behind;
+            continue;
+        }
+        let (line, behind) = rest.split_once('\n').unwrap_or((rest, ""));
+        rest = behind;
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            continue;
+        }
         match serde_json::from_str::<Element<'_>>(line) {
             Ok(element) => collector.take(&element),
             Err(error) => {
@@ -98,13 +111,20 @@ impl Collector {
     }
 
     fn take(&mut self, element: &Element<'_>) {
-        let taken = match element {
-            Element::Record(record) => record.push_to(&mut self.batch, self.accepted),
+        match element {
+            Element::Record(record) => self.take_record(record),
             Element::NotAnObject => {
-                Err(InvalidField { field: None, code: "not-an-object", reason: "must be a JSON object".into() })
+                self.reject(InvalidField {
+                    field: None,
+                    code: "not-an-object",
+                    reason: "must be a JSON object".into(),
+                });
             }
-        };
-        match taken {
+        }
+    }
+
+    fn take_record(&mut self, record: &RawRecord<'_>) {
+        match record.push_to(&mut self.batch, self.accepted) {
             Ok(()) => self.next += 1,
             Err(error) => self.reject(error),
         }

@@ -9,6 +9,7 @@
 
 mod answer;
 mod body;
+mod plain;
 mod record;
 mod registry;
 mod scalar;

@@ -32,11 +32,17 @@ pub(super) enum Element<'a> {
 
 /// The fields of a record.
 #[derive(Debug, Default)]
-pub(super) struct RawRecord<'a>([Scalar<'a>; FIELDS.len()]);
+pub(super) struct RawRecord<'a>(pub(super) [Scalar<'a>; FIELDS.len()]);
 
 /// The fields, by their position in [`RawRecord`].
 pub(super) const FIELDS: [&str; 8] =
     ["timestamp", "service", "method", "route", "path", "status", "response_time_ms", "trace_id"];
+
+/// Position in [`FIELDS`] of a name; `None` for one that is not known.
+pub(super) fn field(name: &str) -> Option<usize> {
+    FIELDS.iter().position(|field| *field == name)
+}
+
 const TIMESTAMP: usize = 0;
 const SERVICE: usize = 1;
 const METHOD: usize = 2;
@@ -166,7 +172,7 @@ impl<'de> Deserialize<'de> for Key {
             }
 
             fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-                Ok(Key(FIELDS.iter().position(|field| *field == name)))
+                Ok(Key(field(name)))
             }
         }
         deserializer.deserialize_str(KeyVisitor)

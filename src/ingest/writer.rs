@@ -1,8 +1,9 @@
 //! The writer: many submissions, few transactions.
 //!
 //! Properties:
-//! - A submission waits only while every flush is busy; then everything that has gathered shares the next one. Nothing is
-//!   delayed on purpose, so there is no age to tune: the age of a batch is the length of the flush before it.
+//! - A submission waits only while a flush is under way; then everything that has gathered shares the next one, at the end
+//!   of that flush or as soon as it is much. A lone request waits for nobody, and there is no age to tune: the age of a
+//!   batch is at most the length of the flush before it.
 //! - Each submission is answered once, after `COMMIT` or when it is known not to be stored, or not known either way.
 //! - A flush that failed before `COMMIT` was sent is tried once more. One that may have been committed is not: without a
 //!   key it could be counted twice.
@@ -23,7 +24,12 @@ use tokio_util::sync::CancellationToken;
 use crate::store::{BatchKey, BatchOutcome, FlushBatch, RequestRow, Store, StoreError};
 
 /// Flushes at once. Two keep Postgres busy while the next batch is being made; more only wait for the same disk.
-const FLUSHES_IN_FLIGHT: usize = 3;
+const FLUSHES_IN_FLIGHT: usize = 2;
+
+/// Records that must wait before they begin a flush beside one that is under way; fewer wait for its end, and for whoever
+/// comes meanwhile. Each flush costs its round trips, its `COMMIT` and a delta for each of its endpoints, whatever its size,
+/// so that many small ones side by side are slower than few large ones, and leave more to be read and folded.
+const FLUSH_BESIDE_RECORDS: usize = 15_000;
 
 /// Records a flush takes, unless a single submission has more: some 200 ms of `COPY`, a few megabytes.
 const FLUSH_RECORDS: usize = 50_000;
@@ -75,55 +81,71 @@ pub(super) struct Submission {
 
 pub(super) struct Writer {
     store: Arc<Store>,
-    /// Submissions taken from the queue whose key was in the flush being gathered.
-    deferred: VecDeque<Submission>,
+    /// Submissions taken from the queue, in their order.
+    waiting: VecDeque<Submission>,
+    /// Their records.
+    waiting_records: usize,
 }
 
 impl Writer {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, deferred: VecDeque::new() }
+        Self { store, waiting: VecDeque::new(), waiting_records: 0 }
     }
 
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Submission>, stop: CancellationToken) {
         let mut flushes = JoinSet::new();
+        let mut is_drained = false;
         loop {
-            while flushes.len() >= FLUSHES_IN_FLIGHT {
-                flushes.join_next().await;
+            while self.waiting_records < FLUSH_RECORDS
+                && let Ok(submission) = queue.try_recv()
+            {
+                self.wait(submission);
             }
-            let first = match self.deferred.pop_front() {
-                Some(deferred) => Some(deferred),
-                None => tokio::select! {
-                    next = queue.recv() => next,
-                    // Closing keeps what waits: the next turns drain it, and then `recv` says that there is no more.
-                    () = stop.cancelled(), if !queue.is_closed() => {
-                        queue.close();
-                        continue;
-                    }
+            let wanted = if flushes.is_empty() { 1 } else { FLUSH_BESIDE_RECORDS };
+            if self.waiting_records >= wanted && flushes.len() < FLUSHES_IN_FLIGHT {
+                let gathered = self.gather();
+                flushes.spawn(flush(Arc::clone(&self.store), gathered));
+                continue;
+            }
+            if is_drained && flushes.is_empty() {
+                break;
+            }
+            tokio::select! {
+                next = queue.recv(), if !is_drained && self.waiting_records < FLUSH_RECORDS => match next {
+                    Some(submission) => self.wait(submission),
+                    None => is_drained = true,
                 },
-            };
-            let Some(first) = first else { break };
-            let gathered = self.gather(first, &mut queue);
-            flushes.spawn(flush(Arc::clone(&self.store), gathered));
+                _ = flushes.join_next(), if !flushes.is_empty() => {}
+                // Closing keeps what waits: the next turns drain it, and then `recv` says that there is no more.
+                () = stop.cancelled(), if !queue.is_closed() => queue.close(),
+            }
         }
-        while flushes.join_next().await.is_some() {}
     }
 
-    /// `first` and what else waits, as much as one flush takes.
-    fn gather(&mut self, first: Submission, queue: &mut mpsc::Receiver<Submission>) -> Vec<Submission> {
-        let mut keys: HashSet<String> = first.key.iter().map(|key| key.key.clone()).collect();
-        let mut records = first.rows.len();
-        let mut gathered = vec![first];
-        let mut waiting = std::mem::take(&mut self.deferred);
-        while records < FLUSH_RECORDS {
-            let Some(next) = waiting.pop_front().or_else(|| queue.try_recv().ok()) else { break };
+    fn wait(&mut self, submission: Submission) {
+        self.waiting_records += submission.rows.len();
+        self.waiting.push_back(submission);
+    }
+
+    /// The first that waits and others, as much as one flush takes.
+    fn gather(&mut self) -> Vec<Submission> {
+        let mut keys: HashSet<String> = HashSet::new();
+        let mut records = 0;
+        let mut gathered = Vec::new();
+        let mut deferred = VecDeque::new();
+        while records < FLUSH_RECORDS
+            && let Some(next) = self.waiting.pop_front()
+        {
             if next.key.as_ref().is_some_and(|key| !keys.insert(key.key.clone())) {
-                self.deferred.push_back(next);
+                deferred.push_back(next);
                 continue;
             }
             records += next.rows.len();
             gathered.push(next);
         }
-        self.deferred.append(&mut waiting);
+        deferred.append(&mut self.waiting);
+        self.waiting = deferred;
+        self.waiting_records -= records;
         gathered
     }
 }

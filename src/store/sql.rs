@@ -57,8 +57,8 @@ pub(super) const INDEXES_TO_REBUILD: Statement =
     Statement { file: "indexes_to_rebuild.sql", sql: include_str!("../../sql/indexes_to_rebuild.sql") };
 pub(super) const INSERT_DELTAS: Statement =
     Statement { file: "insert_deltas.sql", sql: include_str!("../../sql/insert_deltas.sql") };
-pub(super) const INSERT_REQUESTS: Statement =
-    Statement { file: "insert_requests.sql", sql: include_str!("../../sql/insert_requests.sql") };
+pub(super) const INSERT_FLUSH: Statement =
+    Statement { file: "insert_flush.sql", sql: include_str!("../../sql/insert_flush.sql") };
 pub(super) const KEPT_BYTES: Statement =
     Statement { file: "kept_bytes.sql", sql: include_str!("../../sql/kept_bytes.sql") };
 pub(super) const KEYS_WITH_PREFIX: Statement =
@@ -145,7 +145,7 @@ pub const ALL: &[Statement] = &[
     HELD_API_KEYS,
     INDEXES_TO_REBUILD,
     INSERT_DELTAS,
-    INSERT_REQUESTS,
+    INSERT_FLUSH,
     KEPT_BYTES,
     KEYS_WITH_PREFIX,
     KNOWN_KEYS,
