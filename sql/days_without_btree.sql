@@ -20,6 +20,7 @@ WHERE days.day < $1::date
       JOIN pg_class AS index ON index.oid = pg_index.indexrelid
       WHERE pg_index.indrelid = days.oid
         AND pg_index.indisvalid
-        AND index.relname = 'idx_requests_endpoint_timestamp_' || days.suffix
+        -- The second is what days were given before there was the first: it does as well, and goes with its day.
+        AND index.relname IN ('idx_requests_endpoint_minute_' || days.suffix, 'idx_requests_endpoint_timestamp_' || days.suffix)
   )
 ORDER BY days.day

@@ -1,8 +1,9 @@
 -- name: raw requests of one endpoint, slowest first
--- $1 endpoint; $2, $3: beginning and end of the window; $4: at most this many. One row without request where there is none;
--- none at all where there is no such endpoint. Every row says from when on raw requests are kept: before that there is nothing,
--- also where retention has not come to drop it yet.
-SELECT endpoints.service, endpoints.method, endpoints.route, NULLIF(rollup_state.raw_since, '-infinity') AS raw_since, found.*
+-- $1 endpoint; $2, $3: beginning and end of the window, whole minutes; $4: at most this many. One row without request where
+-- there is none; none at all where there is no such endpoint. Every row says from when on raw requests are kept: before that
+-- there is nothing, also where retention has not come to drop it yet.
+SELECT endpoints.service, endpoints.method, endpoints.route, NULLIF(rollup_state.raw_since, '-infinity') AS raw_since,
+    false AS shortened, found.*
 FROM endpoints
 CROSS JOIN rollup_state
 LEFT JOIN LATERAL (
@@ -10,6 +11,9 @@ LEFT JOIN LATERAL (
     FROM requests
     WHERE requests.endpoint_id = $1 AND requests.timestamp >= $2 AND requests.timestamp < $3
       AND requests.timestamp >= rollup_state.raw_since AND requests.response_time_us IS NOT NULL
+      -- Says nothing new, except to the index by minute that closed days have.
+      AND date_bin('1 minute', requests.timestamp, '2000-01-01T00:00Z') >= date_bin('1 minute', $2, '2000-01-01T00:00Z')
+      AND date_bin('1 minute', requests.timestamp, '2000-01-01T00:00Z') < $3
     ORDER BY requests.response_time_us DESC, requests.timestamp DESC
     LIMIT $4
 ) AS found ON true

@@ -65,7 +65,8 @@ impl JobSession {
         Ok(within(patience, make.fetch_one(connection)).await?.unsigned_abs())
     }
 
-    /// The days before `closed` that lack the btree (endpoint_id, timestamp), oldest first.
+    /// The days before `closed` that lack their btree (endpoint_id, minute), oldest first; one that has the (endpoint_id,
+    /// timestamp) of an earlier version lacks none.
     ///
     /// # Errors
     /// [`StoreError`].

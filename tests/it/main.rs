@@ -15,6 +15,7 @@
 //! | `logs` | the log in files: the last line, a second signal, a full disk, a directory that cannot be written |
 //! | `import` | logs and records go in whole, once, with rejects named by line; also after kills and when a file has grown |
 //! | `openapi` | the description of the API is that of the service: routes, parameters and their bounds, answers field by field |
+//! | `plans` | the questions asked most read what they tell and little else, by the right index |
 //! | `readme` | the README's options and their defaults, commands and links are the program's |
 //! | `replica` | questions answered by a streaming replica: as of when, how far behind, and while it hangs or is gone |
 //! | `schema` | migrations, also by five at once; every statement fits the schema; every column is explained |
@@ -39,6 +40,7 @@ mod limits;
 mod logs;
 mod model;
 mod openapi;
+mod plans;
 mod questions;
 mod readme;
 mod replica;

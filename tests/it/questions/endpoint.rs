@@ -231,3 +231,20 @@ async fn where_everything_is_kept_there_is_no_instant_from_which_on_it_is() {
     let series = app.get(&format!("/api/v1/endpoints/{id}/series?{window}&step=1m")).await;
     assert_eq!((&series["points"][0]["requests"], &series["points"][1]["requests"]), (&json!(1), &json!(0)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_raw_requests_were_removed_by_hand_older_ones_take_their_place() {
+    let app = TestApp::start().await;
+    for minute in ["09:50", "09:51", "09:52", "10:03", "10:04", "10:05"] {
+        app.accept(&records(1, &format!("2026-11-21T{minute}:00Z"), "/a", 503, Some(1.0))).await;
+    }
+    let id = id_of(&app, "/a").await;
+    app.fold().await;
+    app.database.execute("DELETE FROM requests WHERE timestamp >= '2026-11-21T10:00Z'").await;
+    for by in ["newest", "failed", "slowest"] {
+        let answer = app.get(&format!("/api/v1/endpoints/{id}/requests?window=1h&by={by}&limit=2")).await;
+        let found: Vec<_> =
+            answer["requests"].as_array().unwrap().iter().map(|request| &request["timestamp"]).collect();
+        assert_eq!(found, ["2026-11-21T09:52:00Z", "2026-11-21T09:51:00Z"], "{by}");
+    }
+}
