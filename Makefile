@@ -17,7 +17,7 @@ demo: ## Build, and start the service with a Postgres of its own and made-up tra
 
 test: ## Run all tests, on a real Postgres and a real Redis
 	@scripts/setup postgres redis
-	cargo test --locked
+	cargo test --locked --workspace
 
 fuzz-api: ## Hold the API to its description with made-up requests (schemathesis, from PyPI; some 2 minutes)
 	@scripts/setup postgres python
