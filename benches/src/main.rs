@@ -58,6 +58,9 @@ struct Cli {
     /// Where the table goes
     #[arg(long, default_value = "benches/RESULTS.md")]
     results: PathBuf,
+    /// The page that shows the table, too
+    #[arg(long, default_value = "README.md")]
+    page: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -134,6 +137,10 @@ async fn measure(cli: Cli) -> Result<()> {
     println!("{text}");
     if !cli.quick && cli.only.is_empty() {
         std::fs::write(&cli.results, text).with_context(|| format!("writing {}", cli.results.display()))?;
+        let page = std::fs::read_to_string(&cli.page).with_context(|| format!("reading {}", cli.page.display()))?;
+        if let Some(page) = table::within(&page, &table.lines()) {
+            std::fs::write(&cli.page, page).with_context(|| format!("writing {}", cli.page.display()))?;
+        }
     }
     Ok(())
 }

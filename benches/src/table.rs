@@ -1,6 +1,6 @@
 //! What came out: the table, what makes it doubtful, and what lies behind it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use crate::figures::{Rounded, Sample};
@@ -110,6 +110,21 @@ impl Table {
         self.took = took;
     }
 
+    /// The table itself, as Markdown.
+    pub(crate) fn lines(&self) -> String {
+        let mut text = "| # | measured | endpoint-stats | beside it | ratio | goal | met | spread |\n".to_owned();
+        text.push_str("|---|---|---|---|---|---|---|---|\n");
+        for Line { what: (row, what), ours, beside, ratio, goal, spread } in &self.lines {
+            let (goal, met) = match goal {
+                Some(Goal { text, met }) => (text.as_str(), if *met { "yes" } else { "**no**" }),
+                None => ("–", "–"),
+            };
+            let spread = spread.map_or_else(|| "–".to_owned(), |spread| format!("{:.0} %", spread * 100.0));
+            let _ = writeln!(text, "| {row} | {what} | {ours} | {beside} | {ratio} | {goal} | {met} | {spread} |");
+        }
+        text
+    }
+
     fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self.machine.warning().into_iter().collect();
         for line in &self.lines {
@@ -131,16 +146,7 @@ impl fmt::Display for Table {
         )?;
         writeln!(f, "the rounds lie apart, relative to the median. Absolute figures are this machine's.\n")?;
         writeln!(f, "{}", self.machine)?;
-        writeln!(f, "| # | measured | endpoint-stats | beside it | ratio | goal | met | spread |")?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|")?;
-        for Line { what: (row, what), ours, beside, ratio, goal, spread } in &self.lines {
-            let (goal, met) = match goal {
-                Some(Goal { text, met }) => (text.as_str(), if *met { "yes" } else { "**no**" }),
-                None => ("–", "–"),
-            };
-            let spread = spread.map_or_else(|| "–".to_owned(), |spread| format!("{:.0} %", spread * 100.0));
-            writeln!(f, "| {row} | {what} | {ours} | {beside} | {ratio} | {goal} | {met} | {spread} |")?;
-        }
+        f.write_str(&self.lines())?;
         let warnings = self.warnings();
         if !warnings.is_empty() {
             writeln!(f, "\nDoubtful:\n")?;
@@ -151,5 +157,39 @@ impl fmt::Display for Table {
         }
         writeln!(f, "\n## Commands\n")?;
         self.commands.iter().try_for_each(|command| writeln!(f, "{command}"))
+    }
+}
+
+/// `page` with these lines in the place of those between the two comments that mark them; `None` if there are none.
+pub(crate) fn within(page: &str, lines: &str) -> Option<String> {
+    let (before, rest) = page.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n{lines}{END}{after}"))
+}
+
+const BEGIN: &str = "<!-- the table of benches/RESULTS.md, written by make bench -->";
+const END: &str = "<!-- the end of the table -->";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_is_met_or_not() {
+        assert!(Goal::at_least(0.9, " ×", 0.9).met && !Goal::at_least(0.9, " ×", 0.899).met);
+        assert!(Goal::at_most(25.0, " ms", 25.0).met && !Goal::at_most(25.0, " ms", 25.1).met);
+        assert!(
+            !Goal::at_least(1.0, "", f64::NAN).met && !Goal::at_most(1.0, "", f64::NAN).met,
+            "nothing was measured"
+        );
+    }
+
+    #[test]
+    fn the_table_takes_the_place_of_the_last() {
+        let page = format!("a\n{BEGIN}\nold\n{END}\nz\n");
+        let written = within(&page, "new\n").unwrap();
+        assert_eq!(written, format!("a\n{BEGIN}\nnew\n{END}\nz\n"));
+        assert_eq!(within(&written, "new\n").unwrap(), written);
+        assert_eq!(within("a page without", "new\n"), None);
     }
 }

@@ -166,3 +166,17 @@ fn every_relative_link_leads_to_a_file() {
         }
     }
 }
+
+/// The lines of the first table with this head.
+fn table(text: &str, head: &str) -> Vec<String> {
+    let lines = text.lines().skip_while(|line| !line.starts_with(head));
+    lines.take_while(|line| line.starts_with('|')).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_figures_are_those_of_the_benchmark() {
+    let head = "| # | measured |";
+    let measured = table(&file("benches/RESULTS.md"), head);
+    assert!(measured.len() > 20, "{measured:#?}");
+    assert_eq!(table(&file("README.md"), head), measured, "`make bench` writes both");
+}
