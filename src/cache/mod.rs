@@ -194,10 +194,10 @@ impl Cache {
         &self.lifetimes
     }
 
-    /// The answer under `key` that is in this process and may be told at `now`; an old one only while somebody is at making a
-    /// newer one. Waits for nobody.
-    pub async fn at_hand(&self, key: &Key, now: DateTime<Utc>) -> Option<(Entry, Origin)> {
-        let copy = self.local_copy(key).await?;
+    /// The answer to `question` about `generation` that is in this process and may be told at `now`; an old one only while
+    /// somebody is at making a newer one. Waits for nobody.
+    pub async fn at_hand(&self, question: &Name, generation: i64, now: DateTime<Utc>) -> Option<(Entry, Origin)> {
+        let copy = self.local_copy(question, generation).await?;
         if self.is_current(&copy, now) {
             return Some((copy.entry, Origin::Found));
         }
@@ -207,14 +207,14 @@ impl Cache {
 
     /// The answer under `key` that is in this process and good at `now`.
     async fn current(&self, key: &Key, now: DateTime<Utc>) -> Option<Entry> {
-        let copy = self.local_copy(key).await?;
+        let copy = self.local_copy(key.question(), key.generation()).await?;
         self.is_current(&copy, now).then_some(copy.entry)
     }
 
-    /// The answer in this process, if it was made from the key's generation; however old.
-    async fn local_copy(&self, key: &Key) -> Option<LocalCopy> {
-        let copy = self.local.get(key.question()).await?;
-        (copy.entry.generation == key.generation()).then_some(copy)
+    /// The answer in this process, if it was made from this generation; however old.
+    async fn local_copy(&self, question: &Name, generation: i64) -> Option<LocalCopy> {
+        let copy = self.local.get(question).await?;
+        (copy.entry.generation == generation).then_some(copy)
     }
 
     fn is_current(&self, copy: &LocalCopy, now: DateTime<Utc>) -> bool {
@@ -234,7 +234,7 @@ impl Cache {
         outage: impl Fn(&E) -> Option<Outage>,
     ) -> Result<(Entry, Origin), Arc<E>> {
         let mut renewal = None;
-        if let Some(copy) = self.local_copy(key).await {
+        if let Some(copy) = self.local_copy(key.question(), key.generation()).await {
             if self.is_current(&copy, now) {
                 return Ok((copy.entry, Origin::Found));
             }

@@ -75,6 +75,29 @@ fn presented(request: &HttpRequest) -> Result<Option<&str>, ApiError> {
 /// Whether a query string holds a key, or a parameter that is meant for one. Addresses are kept in histories and in the logs
 /// of every proxy on the way, so such a key is no secret any more.
 fn has_key_in_query(query: &str) -> bool {
+    may_hold_key(query) && holds_key(query)
+}
+
+/// Whether a query holds what all keys and parameters for keys hold, or what they could be hidden behind: quickly, and `true`
+/// for some that are harmless. Nearly all are told by this alone.
+fn may_hold_key(query: &str) -> bool {
+    let bytes = query.as_bytes();
+    let follows = |at: usize, text: &str| {
+        bytes.get(at..at + text.len()).is_some_and(|there| there.eq_ignore_ascii_case(text.as_bytes()))
+    };
+    bytes.iter().enumerate().any(|(at, byte)| match byte.to_ascii_lowercase() {
+        // The two ways to write a character as another.
+        b'%' | b'+' => true,
+        b'e' => follows(at, "es_"),
+        b'k' => follows(at, "key"),
+        b't' => follows(at, "token"),
+        b'a' => follows(at, "auth"),
+        b'b' => follows(at, "bearer"),
+        _ => false,
+    })
+}
+
+fn holds_key(query: &str) -> bool {
     url::form_urlencoded::parse(query.as_bytes()).any(|(name, value)| {
         KEY_PARAMETERS.iter().any(|parameter| name.eq_ignore_ascii_case(parameter))
             || [name, value].iter().any(|text| KeyPrefix::at_start_of(text.trim()).is_some())
@@ -84,6 +107,49 @@ fn has_key_in_query(query: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// Queries of pieces that keys are made of, and of what stands around them.
+    fn queries() -> impl Strategy<Value = String> {
+        let pieces = KEY_PARAMETERS.into_iter().chain([
+            "es_",
+            "es_abcdefgh_",
+            "ES_",
+            "&",
+            "=",
+            "+",
+            "%",
+            "%65",
+            "%5F",
+            "%6bey",
+            " ",
+            "\u{a0}",
+            "KEY",
+            "Token",
+            "b",
+            "e",
+            "window",
+            "ü",
+        ]);
+        prop::collection::vec(prop::sample::select(pieces.collect::<Vec<_>>()), 0..8).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn what_is_told_quickly_is_true(query in prop_oneof![queries(), any::<String>()]) {
+            prop_assert_eq!(has_key_in_query(&query), holds_key(&query));
+        }
+    }
+
+    #[test]
+    fn every_parameter_for_a_key_is_looked_at_closely() {
+        assert!(KEY_PARAMETERS.iter().all(|parameter| may_hold_key(&parameter.to_uppercase())));
+        assert!(
+            ["", "by=p95&window=30d", "limit=10&service=shop&sort=errors"].iter().all(|query| !may_hold_key(query))
+        );
+    }
 
     #[test]
     fn a_key_in_a_query_is_found_however_it_is_written() {

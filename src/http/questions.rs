@@ -58,8 +58,8 @@ pub(super) const RAW_WINDOW: &str = "1h";
     params(parameters::Top),
     responses(responses::Table<RankingAnswer>)
 )]
-pub(super) async fn top(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    answer(&app, &request, ranking).await
+pub(super) async fn top(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    answer(&request, ranking).await
 }
 
 fn ranking(request: &HttpRequest) -> Result<Question, ApiError> {
@@ -88,8 +88,8 @@ fn ranking(request: &HttpRequest) -> Result<Question, ApiError> {
     params(parameters::Overview),
     responses(responses::Whole<OverviewAnswer>)
 )]
-pub(super) async fn overview(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    answer(&app, &request, totals).await
+pub(super) async fn overview(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    answer(&request, totals).await
 }
 
 fn totals(request: &HttpRequest) -> Result<Question, ApiError> {
@@ -110,8 +110,8 @@ fn totals(request: &HttpRequest) -> Result<Question, ApiError> {
     params(parameters::Daily),
     responses(responses::Table<DailyAnswer>)
 )]
-pub(super) async fn daily(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    answer(&app, &request, days).await
+pub(super) async fn daily(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    answer(&request, days).await
 }
 
 fn days(request: &HttpRequest) -> Result<Question, ApiError> {
@@ -140,8 +140,8 @@ fn days(request: &HttpRequest) -> Result<Question, ApiError> {
     params(parameters::Endpoint),
     responses(responses::OfEndpoint<EndpointAnswer>)
 )]
-pub(super) async fn endpoint(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    answer(&app, &request, figures).await
+pub(super) async fn endpoint(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    answer(&request, figures).await
 }
 
 fn figures(request: &HttpRequest) -> Result<Question, ApiError> {
@@ -164,8 +164,8 @@ fn figures(request: &HttpRequest) -> Result<Question, ApiError> {
     params(parameters::Series),
     responses(responses::OfSeries<SeriesAnswer>)
 )]
-pub(super) async fn series(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    answer(&app, &request, course).await
+pub(super) async fn series(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    answer(&request, course).await
 }
 
 fn course(request: &HttpRequest) -> Result<Question, ApiError> {
@@ -194,8 +194,8 @@ fn course(request: &HttpRequest) -> Result<Question, ApiError> {
     params(parameters::Requests),
     responses(responses::OfEndpoint<RequestsAnswer>)
 )]
-pub(super) async fn requests(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    answer(&app, &request, raw_requests).await
+pub(super) async fn requests(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    answer(&request, raw_requests).await
 }
 
 fn raw_requests(request: &HttpRequest) -> Result<Question, ApiError> {
@@ -213,10 +213,12 @@ fn raw_requests(request: &HttpRequest) -> Result<Question, ApiError> {
 
 /// Answers the question that `read` finds in the request. It finds the same in the same text, and in nothing else.
 async fn answer(
-    app: &App,
     request: &HttpRequest,
     read: fn(&HttpRequest) -> Result<Question, ApiError>,
 ) -> Result<HttpResponse, ApiError> {
+    // Present wherever there are routes: `serve` puts it there. Borrowed, not extracted: the workers all count the holders of
+    // an `Arc` in one place, and take it from each other at every request.
+    let app = request.app_data::<Data<App>>().ok_or(ApiError::Internal)?;
     let asked = Understood::question(request, read)?;
     let anew = asks_for_new(request);
     let content_type = match asked.format() {
@@ -230,7 +232,7 @@ async fn answer(
         Some(answered) => (answered, now),
         None => {
             // In a box, so that those who need not wait do not carry along the room for it.
-            let answered = Box::pin(ask(app, asked, anew)).instrument(headers::span(request)).await?;
+            let answered = Box::pin(ask(app, Asked::clone(&asked), anew)).instrument(headers::span(request)).await?;
             (answered, app.stats.now())
         }
     };

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use actix_web::HttpRequest;
 
@@ -18,9 +19,9 @@ const MOST: usize = 256;
 /// The longest text that is remembered, bytes.
 const TEXT_MAX_BYTES: usize = 512;
 
-/// What one worker remembers.
+/// What one worker remembers. Counted within the worker: no other one has to be told that a question is asked again.
 #[derive(Debug, Default)]
-pub(super) struct Understood(RefCell<HashMap<Box<str>, Asked>>);
+pub(super) struct Understood(RefCell<HashMap<Box<str>, Rc<Asked>>>);
 
 impl Understood {
     /// What `request` asks, as `read` reads it.
@@ -30,21 +31,21 @@ impl Understood {
     pub(super) fn question(
         request: &HttpRequest,
         read: fn(&HttpRequest) -> Result<Question, ApiError>,
-    ) -> Result<Asked, ApiError> {
+    ) -> Result<Rc<Asked>, ApiError> {
         let text = request.uri().path_and_query().map(|text| text.as_str()).unwrap_or_default();
         // Present wherever there are routes: `serve` puts it there.
         let known = request.app_data::<Self>().filter(|_| (1..=TEXT_MAX_BYTES).contains(&text.len()));
-        let Some(Self(known)) = known else { return read(request).map(Asked::from) };
+        let Some(Self(known)) = known else { return read(request).map(Asked::from).map(Rc::new) };
         if let Some(asked) = known.borrow().get(text) {
-            return Ok(asked.clone());
+            return Ok(Rc::clone(asked));
         }
-        let asked = Asked::from(read(request)?);
+        let asked = Rc::new(Asked::from(read(request)?));
         let mut known = known.borrow_mut();
         if known.len() >= MOST {
             // Whoever makes up questions makes the others slower by the time it takes to read one, and no more.
             known.clear();
         }
-        known.insert(text.into(), asked.clone());
+        known.insert(text.into(), Rc::clone(&asked));
         Ok(asked)
     }
 }

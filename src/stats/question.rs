@@ -101,7 +101,7 @@ impl Stats {
     /// and logs nothing.
     pub async fn at_hand(&self, asked: &Asked, now: DateTime<Utc>) -> Option<Answered> {
         let began = Instant::now();
-        let (entry, origin) = self.cache.at_hand(&Key::of(&asked.name, self.generation()), now).await?;
+        let (entry, origin) = self.cache.at_hand(&asked.name, self.generation(), now).await?;
         Some(Answered::new(entry, origin, began))
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use endpoint_stats::cache::{Cache, CacheConfig, Entry, Key, Namespace, Origin};
+use endpoint_stats::cache::{Cache, CacheConfig, Entry, Key, Name, Namespace, Origin};
 use endpoint_stats::domain::{Fingerprint, Freshness};
 use redis::AsyncCommands as _;
 
@@ -258,7 +258,7 @@ async fn who_has_been_told_an_answer_is_not_told_an_older_one() {
     let (told, origin) = cache.get_or_make(&key, later, make, |()| None).await.unwrap();
     assert_eq!((&told.body.plain()[..], origin), (&b"present"[..], Origin::Found));
     // And nobody asks the replica again at once, to learn the same.
-    let (told, _) = cache.at_hand(&key, later).await.expect("it is told for its second more");
+    let (told, _) = cache.at_hand(&Name::new(&"question"), 1, later).await.expect("it is told for its second more");
     assert_eq!(&told.body.plain()[..], b"present");
     let behind = later + TimeDelta::seconds(5);
     let caught_up = entry("caught up", now + TimeDelta::seconds(1));
