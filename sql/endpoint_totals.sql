@@ -80,7 +80,8 @@ LEFT JOIN LATERAL (
                 days.total_response_time_us, days.min_response_time_us, days.max_response_time_us, days.latency_histogram
             FROM endpoint_daily_stats AS days
             WHERE days.day >= edges.first_day AND days.day < edges.end_day
-              AND days.day NOT IN (SELECT day FROM stale_days) -- hashed once; an anti join would scan them for every row
+              -- Hashed once; NOT EXISTS would scan them for every row. No day is NULL.
+              AND days.day NOT IN (SELECT day FROM stale_days)
 
             UNION ALL -- hours before the days
             SELECT hours.endpoint_id,

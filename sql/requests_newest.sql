@@ -1,7 +1,8 @@
 -- name: raw requests of one endpoint, newest first
--- $1 endpoint; $2, $3: beginning and end of the window, whole minutes; $4: at most this many; $5: look no further back than the rollups say is enough. One row without request where
--- there is none; none at all where there is no such endpoint. Every row says from when on raw requests are kept: before that
--- there is nothing, also where retention has not come to drop it yet.
+-- $1 endpoint; $2, $3: beginning and end of the window, whole minutes; $4: at most this many; $5: look no further back than
+-- the rollups say is enough. One row without request where there is none; none at all where there is no such endpoint. Every
+-- row says from when on raw requests are kept: before that there is nothing, also where retention has not come to drop it
+-- yet.
 WITH enough AS MATERIALIZED (
     -- From here on the rollups count $4 of them, so that the rest of a long window need not be read, whatever index a day has:
     -- BRINs alone (the open day), one by minute (closed days), one by instant (days closed before there was the one by minute).
@@ -42,7 +43,8 @@ LEFT JOIN LATERAL (
       AND requests.timestamp >= rollup_state.raw_since AND requests.timestamp >= (SELECT instant FROM enough)
       -- Says nothing new, except to the index by minute.
       AND date_bin('1 minute', requests.timestamp, '2000-01-01T00:00Z') >= date_bin('1 minute', $2, '2000-01-01T00:00Z')
-      AND date_bin('1 minute', requests.timestamp, '2000-01-01T00:00Z') >= (SELECT date_bin('1 minute', instant, '2000-01-01T00:00Z') FROM enough)
+      AND date_bin('1 minute', requests.timestamp, '2000-01-01T00:00Z')
+          >= (SELECT date_bin('1 minute', instant, '2000-01-01T00:00Z') FROM enough)
       AND date_bin('1 minute', requests.timestamp, '2000-01-01T00:00Z') < $3
     ORDER BY requests.timestamp DESC
     LIMIT $4
