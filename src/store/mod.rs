@@ -35,7 +35,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
+use sqlx::{PgConnection, PgPool, Postgres};
 
 pub use api_keys::{HeldKey, ListedKey};
 pub use endpoints::EndpointCaps;
@@ -60,9 +60,6 @@ const STATEMENT: &str = "3000";
 
 /// Longest wait for the answer to one. Longer than [`STATEMENT`], so that Postgres says no before the line is cut.
 const ANSWER: Duration = Duration::from_millis(3_500);
-
-/// How long a connection that was good when it came back is taken to be. A flush that finds it cut is tried again.
-const TRUSTED: Duration = Duration::from_millis(100);
 
 /// Where and how to connect.
 #[derive(Clone)]
@@ -198,21 +195,7 @@ fn connection(url: &str, statement: &str) -> Option<PgConnectOptions> {
 
 /// Connections to come; a wait for one, dialling included, ends after `patience`.
 fn pool(options: PgConnectOptions, min: u32, max: u32, patience: Duration) -> PgPool {
-    PgPoolOptions::new()
-        .min_connections(min)
-        .max_connections(max)
-        .acquire_timeout(patience)
-        // Instead of sqlx' own question before each loan, a round trip: on return it has asked already.
-        .test_before_acquire(false)
-        .before_acquire(|connection, lay| {
-            Box::pin(async move {
-                if lay.idle_for >= TRUSTED {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_lazy_with(options)
+    PgPoolOptions::new().min_connections(min).max_connections(max).acquire_timeout(patience).connect_lazy_with(options)
 }
 
 /// A connection on loan: closed when dropped, unless given back.
