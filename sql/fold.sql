@@ -7,11 +7,10 @@ WITH moved AS (
     WHERE ctid = ANY (ARRAY(SELECT ctid FROM rollup_deltas LIMIT $2))
     RETURNING *
 ),
-minutes AS (
-    -- Before minutes_since there are no minutes; a delta from there is an hour's, whole.
-    INSERT INTO endpoint_minute_stats (minute, endpoint_id, request_count, redirect_count, client_error_count, error_count, timed_count,
-        total_response_time_us, min_response_time_us, max_response_time_us, latency_histogram)
+summed AS (
+    -- Many deltas are of the same minute and endpoint: they are added once, and the hours are made of the sums.
     SELECT moved.bucket, moved.endpoint_id,
+        COUNT(*) AS deltas,
         SUM(moved.request_count)::bigint AS request_count,
         SUM(moved.redirect_count)::bigint AS redirect_count,
         SUM(moved.client_error_count)::bigint AS client_error_count,
@@ -22,9 +21,17 @@ minutes AS (
         MAX(moved.max_response_time_us) AS max_response_time_us,
         SUM(moved.latency_histogram) AS latency_histogram
     FROM moved
-    WHERE moved.bucket >= (SELECT minutes_since FROM rollup_state)
     GROUP BY moved.bucket, moved.endpoint_id
-    ORDER BY moved.bucket, moved.endpoint_id
+),
+minutes AS (
+    -- Before minutes_since there are no minutes; a delta from there is an hour's, whole.
+    INSERT INTO endpoint_minute_stats (minute, endpoint_id, request_count, redirect_count, client_error_count, error_count, timed_count,
+        total_response_time_us, min_response_time_us, max_response_time_us, latency_histogram)
+    SELECT bucket, endpoint_id, request_count, redirect_count, client_error_count, error_count, timed_count, total_response_time_us,
+        min_response_time_us, max_response_time_us, latency_histogram
+    FROM summed
+    WHERE bucket >= (SELECT minutes_since FROM rollup_state)
+    ORDER BY bucket, endpoint_id
     ON CONFLICT (minute, endpoint_id) DO UPDATE SET
             request_count = endpoint_minute_stats.request_count + EXCLUDED.request_count,
             redirect_count = endpoint_minute_stats.redirect_count + EXCLUDED.redirect_count,
@@ -39,19 +46,19 @@ minutes AS (
 hours AS (
     INSERT INTO endpoint_hourly_stats (hour, endpoint_id, request_count, redirect_count, client_error_count, error_count, timed_count,
         total_response_time_us, min_response_time_us, max_response_time_us, latency_histogram)
-    SELECT date_trunc('hour', moved.bucket, 'UTC') AS hour, moved.endpoint_id,
-        SUM(moved.request_count)::bigint AS request_count,
-        SUM(moved.redirect_count)::bigint AS redirect_count,
-        SUM(moved.client_error_count)::bigint AS client_error_count,
-        SUM(moved.error_count)::bigint AS error_count,
-        SUM(moved.timed_count)::bigint AS timed_count,
-        SUM(moved.total_response_time_us) AS total_response_time_us,
-        MIN(moved.min_response_time_us) AS min_response_time_us,
-        MAX(moved.max_response_time_us) AS max_response_time_us,
-        SUM(moved.latency_histogram) AS latency_histogram
-    FROM moved
-    GROUP BY hour, moved.endpoint_id
-    ORDER BY hour, moved.endpoint_id
+    SELECT date_trunc('hour', summed.bucket, 'UTC') AS hour, summed.endpoint_id,
+        SUM(summed.request_count)::bigint AS request_count,
+        SUM(summed.redirect_count)::bigint AS redirect_count,
+        SUM(summed.client_error_count)::bigint AS client_error_count,
+        SUM(summed.error_count)::bigint AS error_count,
+        SUM(summed.timed_count)::bigint AS timed_count,
+        SUM(summed.total_response_time_us) AS total_response_time_us,
+        MIN(summed.min_response_time_us) AS min_response_time_us,
+        MAX(summed.max_response_time_us) AS max_response_time_us,
+        SUM(summed.latency_histogram) AS latency_histogram
+    FROM summed
+    GROUP BY hour, summed.endpoint_id
+    ORDER BY hour, summed.endpoint_id
     ON CONFLICT (hour, endpoint_id) DO UPDATE SET
             request_count = endpoint_hourly_stats.request_count + EXCLUDED.request_count,
             redirect_count = endpoint_hourly_stats.redirect_count + EXCLUDED.redirect_count,
@@ -66,10 +73,10 @@ hours AS (
 closed AS (
     -- Days that readers may take for closed: those before today, and, should this replica's clock be behind that of the
     -- one that refreshed last, those the view speaks for.
-    SELECT DISTINCT (moved.bucket AT TIME ZONE 'UTC')::date AS day
-    FROM moved
+    SELECT DISTINCT (summed.bucket AT TIME ZONE 'UTC')::date AS day
+    FROM summed
     CROSS JOIN rollup_state
-    WHERE (moved.bucket AT TIME ZONE 'UTC')::date < GREATEST($1::date, rollup_state.view_through + 1)
+    WHERE (summed.bucket AT TIME ZONE 'UTC')::date < GREATEST($1::date, rollup_state.view_through + 1)
 ),
 marked AS (
     INSERT INTO stale_days (day)
@@ -80,4 +87,4 @@ generation AS (
     UPDATE rollup_state SET data_generation = data_generation + 1
     WHERE EXISTS (SELECT FROM closed)
 )
-SELECT COUNT(*) FROM moved
+SELECT COALESCE(SUM(deltas), 0)::bigint FROM summed

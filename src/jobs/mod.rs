@@ -304,7 +304,7 @@ impl Jobs {
     pub async fn run(self, maintain: bool, stop: CancellationToken) {
         let maintenance = async {
             if maintain {
-                self.schedule(&stop).await;
+                tokio::join!(self.schedule(&stop), self.fold_early_loop(&stop));
             }
         };
         let by_hand = async {
@@ -318,6 +318,22 @@ impl Jobs {
         let beating = stop.run_until_cancelled(self.beat_loop());
         let tidying = stop.run_until_cancelled(self.log_files_loop());
         tokio::join!(maintenance, by_hand, looking, beating, tidying);
+    }
+
+    /// Folds between two slots what this replica has written, where it is much: else a burst of records would gather in front of
+    /// the questions until the next. Another replica that is at it, or an error, leaves it to the schedule.
+    async fn fold_early_loop(&self, stop: &CancellationToken) {
+        let mut ticks = every(self.look_every);
+        while !matches!(self.config.schedules.of(Job::Fold), Schedule::Off)
+            && stop.run_until_cancelled(ticks.tick()).await.is_some()
+        {
+            if self.store.wrote_deltas(work::MANY_DELTAS)
+                && let Err(error) = self.fold(stop).await
+                && !stop.is_cancelled()
+            {
+                tracing::warn!(error = %error, "deltas could not be folded early");
+            }
+        }
     }
 
     /// Log files are each replica's own, so each looks after its own, whichever runs the job `housekeeping`.

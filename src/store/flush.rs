@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, DurationRound as _, NaiveDate, TimeDelta, Utc};
@@ -121,6 +122,7 @@ impl Store {
             Err(_) => return Err(StoreError::CommitUnknown),
         }
         lease.give_back();
+        self.deltas_written.fetch_add(data.deltas.len() as u64, Ordering::Relaxed);
         Ok(outcomes)
     }
 

@@ -29,6 +29,15 @@ impl JobSession {
         Ok(moved.unsigned_abs())
     }
 
+    /// Makes the room of folded deltas usable again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn vacuum_deltas(&mut self) -> Result<(), StoreError> {
+        let (connection, patience) = self.connection();
+        within(patience, sqlx::query(sql::VACUUM_DELTAS.sql).execute(connection)).await.map(drop)
+    }
+
     /// Refreshes the daily view if a day before `today` has closed since it last was, or is stale; with `always`, in any
     /// case. Returns how many days were stale, `None` if there was nothing to do. Waits for a fold that is under way.
     ///

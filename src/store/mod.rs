@@ -28,6 +28,7 @@ mod verify;
 use std::collections::HashSet;
 use std::future::Future;
 use std::str::FromStr as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -106,6 +107,8 @@ pub struct Store {
     /// Days that have a partition, as far as this process knows.
     known_days: Mutex<HashSet<NaiveDate>>,
     state: RwLock<State>,
+    /// Deltas committed by this process since it was last asked.
+    deltas_written: AtomicU64,
 }
 
 impl Store {
@@ -116,7 +119,14 @@ impl Store {
     pub fn new(config: &StoreConfig) -> Result<Self, InvalidDatabaseUrl> {
         let options = connection(&config.url, STATEMENT).ok_or(InvalidDatabaseUrl("DATABASE_URL"))?;
         let pool = pool(options.clone(), config.pool_min, config.pool_max, CONNECT);
-        Ok(Self { pool, dial: options, replica: None, known_days: Mutex::default(), state: RwLock::default() })
+        Ok(Self {
+            pool,
+            dial: options,
+            replica: None,
+            known_days: Mutex::default(),
+            state: RwLock::default(),
+            deltas_written: AtomicU64::new(0),
+        })
     }
 
     /// Closes every connection, waiting for those in use.
@@ -145,6 +155,17 @@ impl Store {
     #[must_use]
     pub fn installation(&self) -> String {
         self.state.read().unwrap_or_else(PoisonError::into_inner).installation.clone()
+    }
+
+    /// Whether this process has written at least `many` deltas since this was last true.
+    #[must_use]
+    pub fn wrote_deltas(&self, many: u64) -> bool {
+        // A hint: that a few come in between the two does not matter.
+        let wrote = self.deltas_written.load(Ordering::Relaxed) >= many;
+        if wrote {
+            self.deltas_written.store(0, Ordering::Relaxed);
+        }
+        wrote
     }
 
     async fn lease(&self) -> Result<Lease, StoreError> {

@@ -104,6 +104,8 @@ pub(super) const TABLES_TO_VACUUM: Statement =
     Statement { file: "tables_to_vacuum.sql", sql: include_str!("../../sql/tables_to_vacuum.sql") };
 pub(super) const VACUUM_DDL: Statement =
     Statement { file: "vacuum_ddl.sql", sql: include_str!("../../sql/vacuum_ddl.sql") };
+pub(super) const VACUUM_DELTAS: Statement =
+    Statement { file: "vacuum_deltas.sql", sql: include_str!("../../sql/vacuum_deltas.sql") };
 pub(super) const VACUUM_HOURS: Statement =
     Statement { file: "vacuum_hours.sql", sql: include_str!("../../sql/vacuum_hours.sql") };
 pub(super) const VACUUM_MINUTES: Statement =
@@ -170,6 +172,7 @@ pub const ALL: &[Statement] = &[
     TABLES_CHANGED,
     TABLES_TO_VACUUM,
     VACUUM_DDL,
+    VACUUM_DELTAS,
     VACUUM_HOURS,
     VACUUM_MINUTES,
     VERIFY_DAY,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{counted, lines};
 use crate::harness::compressed::{gzip, zstd};
-use crate::harness::{NOW, Setup, TestApp, record};
+use crate::harness::{Held, NOW, Setup, TestApp, record};
 
 fn batch(route: &str) -> String {
     lines(&[record("2026-11-21T10:00:00Z", route, 1.0), record("2026-11-21T10:01:00Z", route, 2.0)])
@@ -170,4 +170,23 @@ async fn a_key_that_is_held_elsewhere_costs_its_own_client_409_and_nobody_else()
     assert_eq!(send(Some("held-1")).await.unwrap().unwrap().status(), 200, "and once it is free, it goes in");
     assert_eq!(app.get("/api/v1/overview").await["total"]["requests"], 5);
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_nothing_to_do_with_a_key_that_is_held_does_not_wait_for_it() {
+    let app = Arc::new(TestApp::start().await);
+    app.accept(&[record("2026-11-21T10:00:00Z", "/before", 1.0)]).await;
+    let held = Held::idempotency_key(&app.database, "batch-1").await;
+    let keyed = tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { deliver(&app, "batch-1", batch("/keyed"), None).await.0 }
+    });
+    held.reached().await;
+    for _ in 0..3 {
+        app.accept(&[record("2026-11-21T10:00:00Z", "/other", 1.0)]).await;
+    }
+    assert_eq!(held.waiting().await, 1, "the flush with the key still waits, the others got past it");
+    held.release().await;
+    assert_eq!(keyed.await.unwrap(), 200);
+    assert_eq!(counted(&app).await, (6, 6));
 }
