@@ -39,8 +39,8 @@
 //! **A record.** `POST /api/v1/requests` arrives in [`http`], which reads the body up to a limit, unpacks it into the same
 //! limit, and hands it to [`ingest::read_json`] or [`ingest::read_ndjson`]. Each record becomes domain types or an error with
 //! its index; the good ones go on. [`ingest::Ingest::submit`] looks up the numbers of their endpoints, takes room in a bounded
-//! queue (none left: 429) and waits. The writer takes whatever has gathered as soon as one of three flushes is free. A flush
-//! is one transaction of [`store`]: claim the idempotency keys, write the raw rows sorted by endpoint (in bulk by `COPY`), insert
+//! queue (none left: 429) and waits. The writer takes whatever has gathered when the flush under way ends, when it is much, or when
+//! that flush is late. A flush is one transaction of [`store`]: claim the idempotency keys, write the raw rows sorted by endpoint (in bulk by `COPY`), insert
 //! their counts as deltas, `COMMIT`. Only then is the client answered. A batch whose key is known gets the answer it was given before.
 //!
 //! **A question.** `GET /api/v1/endpoints/top?by=p95&window=30d` becomes a [`stats::Question`]; everything in it is parsed, so

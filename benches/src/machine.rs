@@ -3,16 +3,20 @@
 use std::fmt;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::programs::{run, version};
 
+/// How long is looked whether something else runs.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// The machine and its programs, as far as they bear on figures.
 pub(crate) struct Machine {
     lines: Vec<(&'static str, String)>,
-    /// Processes that wanted to run in the minute before.
-    load: f64,
+    /// What part of the processors others were using.
+    busy: f64,
 }
 
 impl Machine {
@@ -26,7 +30,6 @@ impl Machine {
         let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         let memory = value(&fs::read_to_string("/proc/meminfo")?, "MemTotal").unwrap_or_default();
         let memory_kb: f64 = memory.split(' ').next().and_then(|kb| kb.parse().ok()).unwrap_or(0.0);
-        let load = fs::read_to_string("/proc/loadavg")?;
         let commit = run(Command::new("git").args(["describe", "--always", "--dirty"])).unwrap_or_default();
         let lines = vec![
             ("date", chrono::Utc::now().format("%Y-%m-%d %H:%M UTC").to_string()),
@@ -37,12 +40,17 @@ impl Machine {
             ("Redis", version("redis-server", "--version")),
             ("wrk", version("wrk", "-v")),
         ];
-        Ok(Self { lines, load: load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0) })
+        let before = processor_time()?;
+        std::thread::sleep(LOOK);
+        let after = processor_time()?;
+        let [busy, all] = [after[0] - before[0], after[1] - before[1]];
+        Ok(Self { lines, busy: if all > 0.0 { busy / all } else { 0.0 } })
     }
 
     /// What makes figures doubtful from the start.
     pub(crate) fn warning(&self) -> Option<String> {
-        (self.load > 0.7).then(|| format!("something else ran in the minute before (load average {:.2})", self.load))
+        let percent = self.busy * 100.0;
+        (self.busy > 0.1).then(|| format!("something else used {percent:.0} % of the processors when the run began"))
     }
 }
 
@@ -53,6 +61,17 @@ impl fmt::Display for Machine {
         }
         Ok(())
     }
+}
+
+/// Time that the processors have spent at work, and in all, in the kernel's ticks (proc(5), `/proc/stat`).
+fn processor_time() -> Result<[f64; 2]> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let ticks = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    let ticks: Vec<f64> = ticks.filter_map(|ticks| ticks.parse().ok()).collect();
+    let all: f64 = ticks.iter().sum();
+    // The fourth is idle, the fifth idle but for the disk.
+    let idle: f64 = ticks.iter().skip(3).take(2).sum();
+    Ok([all - idle, all])
 }
 
 /// The value of the first line `name : value`.

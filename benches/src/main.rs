@@ -33,6 +33,7 @@ mod traffic;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -91,7 +92,7 @@ pub(crate) struct Pace {
 impl Pace {
     const FULL: Self = Self {
         rounds: 3,
-        load: Duration::from_secs(5),
+        load: Duration::from_secs(4),
         question: Duration::from_secs(1),
         plain_rows: 5_000_000,
         log_lines: 1_000_000,
@@ -124,9 +125,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says what is being done, and how long after the start.
+pub(crate) fn progress(what: &str) {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    eprintln!("{:5.0} s  {what}", BEGAN.get_or_init(Instant::now).elapsed().as_secs_f64());
+}
+
 #[tokio::main]
 async fn measure(cli: Cli) -> Result<()> {
     let began = Instant::now();
+    progress("preparing");
     let pace = if cli.quick { Pace::QUICK } else { Pace::FULL };
     let mut table = Table::new(machine::Machine::look()?);
     let bench = Bench::begin(pace, cli.program, cli.only.clone()).await.context("preparing")?;

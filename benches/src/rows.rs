@@ -17,12 +17,12 @@ use anyhow::{Context as _, Result};
 use chrono::Utc;
 use endpoint_stats::embedded::EmbeddedPostgres;
 
-use crate::Pace;
 use crate::history;
 use crate::load::{Load, post};
 use crate::plain::Plain;
 use crate::servers::{Database, Program, Redis, Service, start_postgres};
 use crate::table::Table;
+use crate::{Pace, progress};
 
 /// Connections of those who send records.
 const SENDERS: u16 = 8;
@@ -104,7 +104,7 @@ pub(crate) async fn all(bench: &Bench, table: &mut Table) -> Result<()> {
     let plain = Plain::create(bench.postgres.url(), &bench.folder)?;
     let database = Database::create(bench.postgres.url(), "measured")?;
     history::begin(&bench.program, &database)?;
-    eprintln!("history of {} days", bench.pace.history_days[0]);
+    progress(&format!("history of {} days", bench.pace.history_days[0]));
     history::reach_back(&bench.program, &database, bench.pace.history_days[0], Utc::now())?;
     let keys = (0..4).map(|_| bench.program.make_key(&database)).collect::<Result<_>>()?;
 
@@ -119,7 +119,7 @@ pub(crate) async fn all(bench: &Bench, table: &mut Table) -> Result<()> {
         cached::measure(&served, table)?;
     }
     if bench.wants(4) || bench.wants(5) {
-        eprintln!("plain schema of {} rows", bench.pace.plain_rows);
+        progress(&format!("plain schema of {} rows", bench.pace.plain_rows));
         plain.fill(bench.pace.plain_rows)?;
     }
     if bench.wants(4) {

@@ -1,9 +1,9 @@
 //! The writer: many submissions, few transactions.
 //!
 //! Properties:
-//! - A submission waits only while a flush is under way; then everything that has gathered shares the next one, at the end
-//!   of that flush, as soon as it is much, or once that flush is late. A lone request waits for nobody, and there is no age to tune: the age of a
-//!   batch is at most the length of the flush before it.
+//! - A submission waits only while a flush is under way; then everything that has gathered shares the next one: at the end
+//!   of that flush, as soon as it is much, or once that flush is late. A lone request waits for nobody, and there is no age to
+//!   tune: the age of a batch is at most the length of the flush before it.
 //! - Each submission is answered once, after `COMMIT` or when it is known not to be stored, or not known either way.
 //! - A flush that failed before `COMMIT` was sent is tried once more. One that may have been committed is not: without a
 //!   key it could be counted twice.
@@ -33,10 +33,11 @@ const FLUSHES_IN_FLIGHT: usize = 2;
 /// nothing to do with that must get past them. Not more, since the connections are for questions too.
 const FLUSHES_BESIDE_LATE: usize = 4;
 
-/// A flush that takes longer than this and [`LATE_PER_RECORD`] is late: five times what it takes, the disk busy.
+/// A flush that takes longer than this and [`LATE_PER_RECORD`] is late: several times what one takes that nothing is in the
+/// way of (2 ms with a record, some 50 ms with 40,000).
 const LATE: Duration = Duration::from_millis(40);
 
-/// Three times what a record takes.
+/// What a record adds to that.
 const LATE_PER_RECORD: Duration = Duration::from_micros(10);
 
 /// Records that must wait before they begin a flush beside one that is under way; fewer wait for its end, and for whoever
@@ -47,8 +48,8 @@ const FLUSH_BESIDE_RECORDS: usize = 15_000;
 /// Records of a flush that is small: mostly round trips and the wait for the disk, in which another can be at work.
 const SMALL_RECORDS: usize = 2_000;
 
-/// The same beside a small flush. Eight clients with 100 records each: 121,000 records/s, 98,000 where all wait for the end,
-/// 93,000 with half as many.
+/// The same beside a small flush: half of what eight clients have under way that send 100 records each, so that they take turns
+/// in two flushes. Where all waited for the end of one they sent a fifth less.
 const FLUSH_BESIDE_SMALL: usize = 400;
 
 /// Records a flush takes, unless a single submission has more: some 200 ms of `COPY`, a few megabytes.

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::{SENDERS, Served};
 use crate::figures::{Rounded, Sample};
 use crate::plain::Plain;
+use crate::progress;
 use crate::table::{Line, Table};
 use crate::traffic;
 
@@ -15,7 +16,7 @@ const SIZES: [(usize, usize); 3] = [(1, 2_000), (10, 2_000), (100, 1_000)];
 const GOAL: f64 = 20.0;
 
 pub(crate) fn measure(served: &Served<'_>, plain: &Plain, table: &mut Table) -> Result<()> {
-    eprintln!("row 2: small batches");
+    progress("row 2: small batches");
     let bench = served.bench;
     plain.empty()?;
     let mut inserts = Sample::default();

@@ -8,6 +8,7 @@ use super::ingest::RECORDS;
 use super::uncached::asking;
 use super::{SENDERS, Served};
 use crate::figures::{Rounded, Sample};
+use crate::progress;
 use crate::table::{Goal, Line, Table};
 use crate::traffic;
 
@@ -24,9 +25,9 @@ const READERS: u16 = 4;
 const BODIES: usize = 64;
 
 pub(crate) fn measure(served: &Served<'_>, full_speed: f64, table: &mut Table) -> Result<()> {
-    eprintln!("row 6: answers beside ingest");
+    progress("row 6: answers beside ingest");
     let bench = served.bench;
-    let (orders, windows) = (["requests", "errors", "p95", "avg"], ["1h", "24h", "30d"]);
+    let (orders, windows) = (["requests", "errors", "p95", "avg"], ["window=1h", "window=24h", "window=30d"]);
     // Twice as long as elsewhere: a fold comes every ten seconds.
     let load = bench.pace.load * 2;
     let questions = asking(served, &orders, &windows, READERS)?.every(EVERY);

@@ -8,6 +8,7 @@ use super::Served;
 use crate::figures::Sample;
 use crate::load::{Load, get};
 use crate::programs::run;
+use crate::progress;
 use crate::servers::Bare;
 use crate::table::{Line, Table};
 
@@ -18,7 +19,7 @@ const READERS: u16 = 64;
 const TARGET: &str = "/api/v1/endpoints/top?by=p95&window=30d";
 
 pub(crate) fn measure(served: &Served<'_>, table: &mut Table) -> Result<()> {
-    eprintln!("row 3: cached answers");
+    progress("row 3: cached answers");
     let bench = served.bench;
     served.service.ask(TARGET, &served.keys[0])?;
     // The second answer is from the cache, as all that are measured.

@@ -9,6 +9,7 @@ use super::{Served, batches, ingest, refresh, uncached};
 use crate::figures::{Rounded, Sample};
 use crate::history;
 use crate::plain::Plain;
+use crate::progress;
 use crate::table::{Goal, Line, Table};
 
 /// How far a figure may move with sixteen times the history: what measurements of the same differ by on a shared machine.
@@ -23,14 +24,14 @@ pub(crate) fn measure(served: &mut Served<'_>, plain: &Plain, table: &mut Table)
     let mut measured: Vec<(u32, [f64; MEASURES.len()])> = Vec::new();
     for (length, &days) in bench.pace.history_days.iter().enumerate() {
         if length > 0 {
-            eprintln!("history of {days} days");
+            progress(&format!("history of {days} days"));
             history::reach_back(&bench.program, &served.database, days, Utc::now())?;
         }
         if bench.wants(5) {
             refresh::measure(served, days, (length == 0).then_some(plain), table)?;
         }
         if bench.wants(11) && bench.pace.history_days.len() > 1 {
-            eprintln!("row 11: at {days} days");
+            progress(&format!("row 11: at {days} days"));
             measured.push((days, at(served)?));
         }
     }
@@ -66,8 +67,8 @@ fn at(served: &Served<'_>) -> Result<[f64; MEASURES.len()]> {
         samples[1].add(batches::speed(served, 100, 1_000)?);
     }
     for _ in 0..rounds {
-        for (window, sample) in ["1h", "24h", "30d"].iter().zip(&mut samples[2..]) {
-            sample.add(uncached::latency(served, "p95", window)?[0]);
+        for (median, sample) in uncached::medians(served)?.into_iter().zip(&mut samples[2..]) {
+            sample.add(median);
         }
     }
     Ok(samples.map(|sample| sample.median()))

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::{SENDERS, Served};
 use crate::figures::Sample;
 use crate::plain::Plain;
+use crate::progress;
 use crate::table::{Line, Table};
 use crate::traffic;
 
@@ -25,7 +26,7 @@ const MEMORY: f64 = 128.0;
 
 /// Measures, and returns the records acknowledged a second.
 pub(crate) fn measure(served: &Served<'_>, plain: &Plain, table: &mut Table) -> Result<f64> {
-    eprintln!("row 1: ingest");
+    progress("row 1: ingest");
     let bench = served.bench;
     // The service is warm: connections, endpoints known, the day's table there.
     speed(served)?;

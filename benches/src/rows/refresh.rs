@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::Served;
 use crate::figures::{Rounded, Sample, millis};
 use crate::plain::Plain;
+use crate::progress;
 use crate::table::{Goal, Line, Table};
 
 /// Milliseconds that a refresh of a month may take.
@@ -12,7 +13,7 @@ const GOAL_MS: f64 = 1_500.0;
 
 /// A refresh of so many days; with a goal for a month, and beside the plain one if it is at hand.
 pub(crate) fn measure(served: &Served<'_>, days: u32, plain: Option<&Plain>, table: &mut Table) -> Result<()> {
-    eprintln!("row 5: refresh of {days} days");
+    progress(&format!("row 5: refresh of {days} days"));
     let (bench, mut ours, mut beside) = (served.bench, Sample::default(), Sample::default());
     let rounds = if days > 100 { 1 } else { bench.pace.rounds };
     for _ in 0..rounds {

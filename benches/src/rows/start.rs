@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::Bench;
 use crate::figures::{Sample, millis};
+use crate::progress;
 use crate::servers::{Database, Service};
 use crate::table::{Line, Table};
 
@@ -21,7 +22,7 @@ pub(crate) fn measure(bench: &Bench, database: &Database, table: &mut Table) -> 
         service.stop();
     }
     if bench.wants(9) {
-        eprintln!("row 9: start");
+        progress("row 9: start");
         let what = "cold start to ready (`/readyz` answers 200), schema present";
         table.add(Line::at_most(9, what, "ms", &ready_after, 200.0));
     }
