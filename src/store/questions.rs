@@ -218,16 +218,14 @@ impl Store {
         limit: u32,
         source: Source,
     ) -> Result<Dated<Option<RawRequests>>, StoreError> {
-        let statement = match order {
-            RawOrder::Newest => sql::REQUESTS_NEWEST,
-            RawOrder::Slowest => sql::REQUESTS_SLOWEST,
-            RawOrder::Failed => sql::REQUESTS_FAILED,
-        };
         let asked = async |shortened: bool| {
             let query = || {
-                let query = sqlx::query(statement.sql).bind(id.0).bind(window.from()).bind(window.to());
-                let query = query.bind(i64::from(limit));
-                if order == RawOrder::Slowest { query } else { query.bind(shortened) }
+                let of = |sql| sqlx::query(sql).bind(id.0).bind(window.from()).bind(window.to()).bind(i64::from(limit));
+                match order {
+                    RawOrder::Slowest => of(sql::REQUESTS_SLOWEST.sql),
+                    RawOrder::Newest => of(sql::REQUESTS_NEWEST.sql).bind(shortened).bind(false),
+                    RawOrder::Failed => of(sql::REQUESTS_NEWEST.sql).bind(shortened).bind(true),
+                }
             };
             self.fetch_all(source, query, |found: &[PgRow]| !found.is_empty()).await
         };

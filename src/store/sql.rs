@@ -79,8 +79,6 @@ pub(super) const REGISTER_ENDPOINTS: Statement =
     Statement { file: "register_endpoints.sql", sql: include_str!("../../sql/register_endpoints.sql") };
 pub(super) const REPLICA_STATE: Statement =
     Statement { file: "replica_state.sql", sql: include_str!("../../sql/replica_state.sql") };
-pub(super) const REQUESTS_FAILED: Statement =
-    Statement { file: "requests_failed.sql", sql: include_str!("../../sql/requests_failed.sql") };
 pub(super) const REQUESTS_NEWEST: Statement =
     Statement { file: "requests_newest.sql", sql: include_str!("../../sql/requests_newest.sql") };
 pub(super) const REQUESTS_SLOWEST: Statement =
@@ -159,7 +157,6 @@ pub const ALL: &[Statement] = &[
     REFRESH_VIEW,
     REGISTER_ENDPOINTS,
     REPLICA_STATE,
-    REQUESTS_FAILED,
     REQUESTS_NEWEST,
     REQUESTS_SLOWEST,
     REVOKE_API_KEY,
