@@ -7,7 +7,7 @@
 //! - Each submission is answered once, after `COMMIT` or when it is known not to be stored, or not known either way.
 //! - A flush that failed before `COMMIT` was sent is tried once more. One that may have been committed is not: without a
 //!   key it could be counted twice.
-//! - A flush that is late holds up nobody who came after it: the next begins beside it.
+//! - A flush that is late holds up nobody who came after it: the next begins beside it, unless four are late already.
 //! - Told to stop, the writer takes no more, flushes what waits, and ends.
 //!
 //! - A key that another replica is storing in a transaction that does not end costs its own client 409, nobody else.

@@ -55,8 +55,10 @@ impl Jobs {
             pieces.count(moved);
             if moved < u64::from(FOLD_PIECE) {
                 let were_many = pieces.rows() - before > MANY_DELTAS;
-                if were_many {
-                    pieces.session.vacuum_deltas().await?;
+                if let Err(error) = pieces.session.tidy_deltas(were_many).await {
+                    // What was to be folded is; the next fold tries again.
+                    tracing::warn!(error = %error, "the room of folded deltas could not be tidied");
+                    return Ok(false);
                 }
                 return Ok(were_many);
             }

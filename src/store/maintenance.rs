@@ -13,6 +13,9 @@ use super::{ANSWER, Horizons, JobSession, State, Store, StoreError, sql, within}
 /// The lock under which rollups are written and the view is refreshed.
 const ROLLUPS_LOCK: &str = "rollups";
 
+/// Room that the deltas keep on disk: what a few folds of a busy service move. To read it takes some milliseconds.
+const DELTAS_BYTES_KEPT: i64 = 16 << 20;
+
 impl JobSession {
     /// Moves at most `limit` deltas into minutes and hours; marks days before `today` that changed as stale. Returns how many
     /// it moved. Waits for a refresh that is under way.
@@ -29,13 +32,19 @@ impl JobSession {
         Ok(moved.unsigned_abs())
     }
 
-    /// Makes the room of folded deltas usable again.
+    /// After a fold, where it moved many, makes the room of deltas usable again; where it moved few, gives back what many once took.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn vacuum_deltas(&mut self) -> Result<(), StoreError> {
+    pub async fn tidy_deltas(&mut self, were_many: bool) -> Result<(), StoreError> {
         let (connection, patience) = self.connection();
-        within(patience, sqlx::query(sql::VACUUM_DELTAS.sql).execute(connection)).await.map(drop)
+        let bytes: i64 = within(ANSWER, sqlx::query_scalar(sql::DELTAS_BYTES.sql).fetch_one(&mut *connection)).await?;
+        let statement = match were_many {
+            true => sql::VACUUM_DELTAS,
+            false if bytes > DELTAS_BYTES_KEPT => sql::SHRINK_DELTAS,
+            false => return Ok(()),
+        };
+        within(patience, sqlx::query(statement.sql).execute(connection)).await.map(drop)
     }
 
     /// Refreshes the daily view if a day before `today` has closed since it last was, or is stale; with `always`, in any
@@ -93,7 +102,7 @@ impl JobSession {
         let ddl = within(ANSWER, sqlx::query(sql::BTREE_DDL.sql).bind(day).fetch_one(&mut *connection)).await?;
         // Building waits for every transaction that is older, a long `verify` too, and holds nobody up meanwhile.
         within(ANSWER, sqlx::query("SET lock_timeout = 0").execute(&mut *connection)).await?;
-        for column in ["clear", "build"] {
+        for column in ["clear", "clear_older", "build"] {
             // Made by Postgres' own format() from a date.
             let statement: String = ddl.try_get(column)?;
             within(patience, sqlx::query(AssertSqlSafe(statement)).execute(&mut *connection)).await?;

@@ -231,7 +231,9 @@ impl Store {
         };
         let found = asked(true).await?;
         // Fewer than the rollups promised: somebody has removed raw requests by hand, and there may be older ones.
-        let cut_short = found.found.len() < limit as usize
+        let is_request =
+            |row: &&PgRow| row.try_get::<Option<DateTime<Utc>>, _>("timestamp").is_ok_and(|at| at.is_some());
+        let cut_short = found.found.iter().filter(is_request).count() < limit as usize
             && found.found.first().is_some_and(|row| row.try_get("shortened").unwrap_or(false));
         let found = if cut_short { asked(false).await? } else { found };
         Ok(found.try_map(|found| raw_requests(&found))?)

@@ -38,6 +38,8 @@ pub(super) const DELETE_KEYS: Statement =
     Statement { file: "delete_keys.sql", sql: include_str!("../../sql/delete_keys.sql") };
 pub(super) const DELETE_MINUTES: Statement =
     Statement { file: "delete_minutes.sql", sql: include_str!("../../sql/delete_minutes.sql") };
+pub(super) const DELTAS_BYTES: Statement =
+    Statement { file: "deltas_bytes.sql", sql: include_str!("../../sql/deltas_bytes.sql") };
 pub(super) const ENDPOINTS_OF_SERVICE: Statement =
     Statement { file: "endpoints_of_service.sql", sql: include_str!("../../sql/endpoints_of_service.sql") };
 pub(super) const ENDPOINT_TOTALS: Statement =
@@ -96,6 +98,8 @@ pub(super) const SERIES_OF_DAYS: Statement =
 pub(super) const SERVICES: Statement = Statement { file: "services.sql", sql: include_str!("../../sql/services.sql") };
 pub(super) const SETTLE_DEAD_RUNS: Statement =
     Statement { file: "settle_dead_runs.sql", sql: include_str!("../../sql/settle_dead_runs.sql") };
+pub(super) const SHRINK_DELTAS: Statement =
+    Statement { file: "shrink_deltas.sql", sql: include_str!("../../sql/shrink_deltas.sql") };
 pub(super) const TABLES_CHANGED: Statement =
     Statement { file: "tables_changed.sql", sql: include_str!("../../sql/tables_changed.sql") };
 pub(super) const TABLES_TO_VACUUM: Statement =
@@ -135,6 +139,7 @@ pub const ALL: &[Statement] = &[
     DELETE_JOB_RUNS,
     DELETE_KEYS,
     DELETE_MINUTES,
+    DELTAS_BYTES,
     ENDPOINTS_OF_SERVICE,
     ENDPOINT_TOTALS,
     ENSURE_DAYS,
@@ -166,6 +171,7 @@ pub const ALL: &[Statement] = &[
     SERIES_OF_DAYS,
     SERVICES,
     SETTLE_DEAD_RUNS,
+    SHRINK_DELTAS,
     TABLES_CHANGED,
     TABLES_TO_VACUUM,
     VACUUM_DDL,

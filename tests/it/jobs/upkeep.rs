@@ -24,6 +24,29 @@ async fn with_some_days() -> TestApp {
 }
 
 #[tokio::test]
+async fn the_room_that_many_deltas_took_is_given_back_once_few_come() {
+    let app = TestApp::start().await;
+    app.accept(&[record("2026-11-21T10:00:00Z", "/a", 5.0)]).await;
+    let size = async || app.database.number("SELECT pg_relation_size('rollup_deltas')").await;
+    let many = "INSERT INTO rollup_deltas
+                SELECT '2026-11-21T10:00Z', 1, 1, 0, 0, 0, 1, 5000, 5000, 5000, 0 FROM generate_series(1, 200000)";
+    app.database.execute(many).await;
+    let full = size().await;
+    assert!(full > 16 << 20, "{full}");
+    app.fold().await;
+    assert_eq!(app.database.number("SELECT COUNT(*) FROM rollup_deltas").await, 0);
+    // More of them may be on their way: the room is theirs.
+    app.database.execute(many).await;
+    assert!(size().await <= full + full / 4, "{} after {full}: the room is used again", size().await);
+    app.fold().await;
+    until("the room is given back", async || {
+        app.fold().await;
+        size().await < 1 << 20
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_planner_is_told_of_each_table_that_changed() {
     let app = with_some_days().await;
     let analyzed = async |table: &str| {

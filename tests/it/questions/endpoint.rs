@@ -246,5 +246,8 @@ async fn where_raw_requests_were_removed_by_hand_older_ones_take_their_place() {
         let found: Vec<_> =
             answer["requests"].as_array().unwrap().iter().map(|request| &request["timestamp"]).collect();
         assert_eq!(found, ["2026-11-21T09:52:00Z", "2026-11-21T09:51:00Z"], "{by}");
+        // Also where not a single one is left of those that were to be enough.
+        let answer = app.get(&format!("/api/v1/endpoints/{id}/requests?window=1h&by={by}&limit=1")).await;
+        assert_eq!(answer["requests"][0]["timestamp"], "2026-11-21T09:52:00Z", "{by}");
     }
 }
